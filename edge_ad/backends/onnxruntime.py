@@ -1,0 +1,53 @@
+"""ONNX Runtime on the CPU: the reference every engine is compared with, and the default without a GPU."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_ad.bundle import Bundle
+from edge_ad.errors import BundleCorrupt, InspectionFault
+from edge_ad.golden import Answer
+
+__all__ = ["OUTPUTS", "OnnxRuntimeBackend", "open_session"]
+
+OUTPUTS = ("anomaly_map", "score")
+
+
+def open_session(graph: bytes, source: str):  # type: ignore[no-untyped-def]  # onnxruntime ships no types
+    """An ONNX Runtime CPU session of a graph.
+
+    Raises:
+        BundleCorrupt: ONNX Runtime refuses the graph.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # onnxruntime's errors share no base class of their own
+        raise BundleCorrupt(f"ONNX Runtime {onnxruntime.__version__} refuses {source}.", got=exc) from exc
+
+
+class OnnxRuntimeBackend:
+    """The bundle's ONNX graph in ONNX Runtime on the CPU."""
+
+    name = "onnxruntime-cpu"
+
+    def __init__(self, bundle: Bundle, precision: str) -> None:
+        graph = bundle.precision(precision).graph
+        self._session = open_session(bundle.read(graph), str(bundle.path / graph))
+
+    def run(self, images: npt.NDArray[np.uint8]) -> Answer:
+        if self._session is None:
+            raise InspectionFault("The inspector is closed.", fix="open a new Inspector")
+        try:
+            return cast(Answer, tuple(self._session.run(OUTPUTS, {"image": images})))
+        except Exception as exc:  # see open_session
+            raise InspectionFault("ONNX Runtime failed to run the graph.", got=exc) from exc
+
+    def close(self) -> None:
+        self._session = None

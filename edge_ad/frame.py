@@ -1,0 +1,93 @@
+"""A camera's image and what is known about its capture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge_ad.errors import FrameError, UnreadableImage
+
+__all__ = ["IMAGE_SUFFIXES", "Frame", "Image", "check_image", "read_image"]
+
+Image: TypeAlias = npt.NDArray[np.uint8]
+"""(height, width, 3) uint8, channels in BGR order."""
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Frame:
+    """One image from a source.
+
+    Attributes:
+        image: (H, W, 3) uint8 BGR. Borrowed from the source until its next read; `copy()` owns.
+        sequence: The source's running number; a gap is a dropped frame.
+        timestamp_ns: Capture time, nanoseconds since the epoch.
+        camera: The source's name (a URI or a file name).
+    """
+
+    image: Image
+    sequence: int
+    timestamp_ns: int
+    camera: str
+
+    def copy(self) -> Frame:
+        """The same frame with an image of its own."""
+        return replace(self, image=self.image.copy())
+
+
+def check_image(image: object, size: tuple[int, int] | None = None) -> Image:
+    """Return `image` if it is (H, W, 3) uint8, of `size` (height, width) where given; FrameError otherwise."""
+    height, width = size or ("H", "W")
+    expected = f"numpy uint8 array of shape ({height}, {width}, 3), BGR"
+    if not isinstance(image, np.ndarray):
+        raise FrameError("The frame is not a numpy array.", expected=expected, got=type(image).__name__)
+    right_shape = image.ndim == 3 and image.shape[2] == 3 and image.size > 0
+    if size is not None:
+        right_shape = right_shape and image.shape[:2] == size
+    if image.dtype != np.uint8 or not right_shape:
+        raise FrameError(
+            "The frame does not fit the input contract.",
+            expected=expected,
+            got=f"{image.dtype} array of shape {image.shape}",
+            fix=_fix_for(image, size),
+        )
+    return image
+
+
+def _fix_for(image: npt.NDArray[np.generic], size: tuple[int, int] | None) -> str:
+    if image.ndim == 2:
+        return "cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)"
+    if image.dtype != np.uint8:
+        return "convert the frame to 8 bits per channel, 0 to 255"
+    if size is not None and image.ndim == 3 and image.shape[2] == 3:
+        height, width = image.shape[:2]
+        return f"set the camera to {size[0]}x{size[1]}, or export again with --camera {height}x{width}"
+    return "give one image of height x width x 3"
+
+
+def read_image(path: str | Path) -> Image:
+    """Decode an image file to (H, W, 3) uint8 BGR; grey becomes three equal channels, EXIF rotation is applied.
+
+    Raises:
+        UnreadableImage: The file is missing or is not an image OpenCV can decode.
+    """
+    path = Path(path)
+    try:
+        encoded = np.fromfile(path, dtype=np.uint8)
+    except OSError as exc:
+        raise UnreadableImage(f"{path} cannot be read.", expected="an image file", got=exc.strerror or exc) from exc
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    if image is None:
+        raise UnreadableImage(
+            f"{path} is not a readable image.",
+            expected="a whole " + "/".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES)) + " file",
+            got=f"{encoded.size} bytes that do not decode",
+            fix="remove the file or export it again",
+        )
+    return check_image(image)

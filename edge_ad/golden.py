@@ -1,0 +1,121 @@
+"""Golden vectors: frames with the answers every precision must reproduce wherever the bundle runs."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_ad.bundle import Bundle
+from edge_ad.errors import BundleCorrupt, BundleMismatch
+
+__all__ = ["GOLDEN_FILE", "TOLERANCE", "Answer", "Golden", "Run", "check_golden", "golden_error", "read_golden"]
+
+GOLDEN_FILE = "golden.npz"
+_MAX_UNPACKED_BYTES = 1 << 30
+
+# Largest allowed |difference| of score and map between a backend and the same precision's graph in ONNX Runtime on
+# the machine that made the bundle, in units of the spread (standard deviation) of normal scores. Different kernels
+# sum in another order (fp32), round intermediate sums differently (fp16) or flip single quantisation steps (int8).
+TOLERANCE = {"fp32": 0.01, "fp16": 0.1, "int8": 0.3}
+
+Answer = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+"""(anomaly_map (N, h, w), score (N,)), both float32."""
+
+Run = Callable[[npt.NDArray[np.uint8]], Answer]
+"""(N, H, W, 3) uint8 BGR to an Answer."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Golden:
+    """Frames (N, H, W, 3) uint8 and the expected answers by precision."""
+
+    image: npt.NDArray[np.uint8]
+    answers: dict[str, Answer]
+
+    def to_bytes(self) -> bytes:
+        arrays: dict[str, npt.NDArray[np.generic]] = {"image": self.image}
+        for precision, (anomaly_map, score) in self.answers.items():
+            arrays[f"anomaly_map_{precision}"], arrays[f"score_{precision}"] = anomaly_map, score
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+
+def read_golden(bundle: Bundle) -> Golden:
+    """The bundle's golden vectors.
+
+    Raises:
+        BundleCorrupt: Damaged, or not of the manifest's shapes.
+    """
+    where = str(bundle.path / GOLDEN_FILE)
+    try:
+        packed = zipfile.ZipFile(io.BytesIO(bundle.read(GOLDEN_FILE)))
+        if sum(entry.file_size for entry in packed.infolist()) > _MAX_UNPACKED_BYTES:
+            raise BundleCorrupt(f"{where} unpacks to more than {_MAX_UNPACKED_BYTES} bytes.")
+        with np.load(io.BytesIO(bundle.read(GOLDEN_FILE)), allow_pickle=False) as arrays:
+            answers = {
+                name: (arrays[f"anomaly_map_{name}"], arrays[f"score_{name}"]) for name in bundle.manifest.precisions
+            }
+            golden = Golden(image=arrays["image"], answers=answers)
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as exc:
+        raise BundleCorrupt(f"{where} cannot be read.", got=exc, fix="export the bundle again") from exc
+    _check_shapes(golden, bundle, where)
+    return golden
+
+
+def _check_shapes(golden: Golden, bundle: Bundle, where: str) -> None:
+    size, of_map = bundle.manifest.input, bundle.manifest.map
+    count = len(golden.image)
+    expected = {"image": ((count, size.height, size.width, 3), np.uint8)}
+    got = {"image": (golden.image.shape, golden.image.dtype)}
+    for name, (anomaly_map, score) in golden.answers.items():
+        expected[f"anomaly_map_{name}"] = ((count, of_map.height, of_map.width), np.float32)
+        expected[f"score_{name}"] = ((count,), np.float32)
+        got[f"anomaly_map_{name}"] = (anomaly_map.shape, anomaly_map.dtype)
+        got[f"score_{name}"] = (score.shape, score.dtype)
+    for name, wanted in expected.items():
+        if count == 0 or got[name] != wanted:
+            raise BundleCorrupt(f"{where}: {name} is wrong.", expected=wanted, got=got[name])
+
+
+def golden_error(expected: Answer, got: Answer, spread: float) -> tuple[float, float]:
+    """Largest |difference| of map and score, in units of `spread`; NaN or Inf count as infinite."""
+    errors = []
+    for wanted, came in zip(expected, got, strict=True):
+        difference = np.abs(came.astype(np.float64) - wanted)
+        errors.append(float(difference.max()) / spread if np.isfinite(difference).all() else float("inf"))
+    return errors[0], errors[1]
+
+
+def check_golden(bundle: Bundle, precision: str, backend: str, run: Run) -> float:
+    """Run the golden frames, one by one, and compare; returns the largest error in units of the score spread.
+
+    Raises:
+        BundleMismatch: Naming the output that differs, where, and by how much.
+    """
+    golden = read_golden(bundle)
+    spread = bundle.precision(precision).score_spread
+    maps, scores = golden.answers[precision]
+    worst = 0.0
+    for index in range(len(golden.image)):
+        window = slice(index, index + 1)
+        expected = (maps[window], scores[window])
+        got = run(golden.image[window])
+        errors = golden_error(expected, got, spread)
+        worst = max(worst, *errors)
+        for output, error, wanted, came in zip(("anomaly_map", "score"), errors, expected, got, strict=True):
+            if not error <= TOLERANCE[precision]:
+                place = np.unravel_index(np.argmax(np.nan_to_num(np.abs(came - wanted), nan=np.inf)), wanted.shape)
+                raise BundleMismatch(
+                    f"{bundle.path} is not reproduced by {backend} in {precision}: {output} of golden frame {index} "
+                    f"differs by {error:.3g} spreads of normal scores at {tuple(int(i) for i in place[1:])}.",
+                    expected=f"{wanted[place]:.6g} within {TOLERANCE[precision]} spreads of {spread:.3g}",
+                    got=f"{came[place]:.6g}",
+                    fix="build the engines again on or for this machine, or choose another backend or precision",
+                )
+    return worst

@@ -1,0 +1,105 @@
+"""The one call: a frame in, an inspection out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from edge_ad.backends import Backend, open_backend
+from edge_ad.bundle import Bundle
+from edge_ad.errors import InspectionFault
+from edge_ad.frame import Frame, Image, check_image
+from edge_ad.golden import check_golden
+from edge_ad.inspection import Inspection, find_regions
+
+__all__ = ["Inspector"]
+
+
+class Inspector:
+    """Loads a bundle, proves it on this machine, and gives verdicts.
+
+    Args:
+        bundle: A bundle directory, or an opened Bundle.
+        precision: "fp32", "fp16", "int8", or "auto": int8 where the bundle has it, else fp32.
+        backend: "onnxruntime", "tensorrt", or "auto": TensorRT where an engine of the bundle fits this
+            machine's GPU, else ONNX Runtime on the CPU. `self.backend` and every Inspection say which.
+
+    Raises:
+        BundleCorrupt: A file is missing, truncated or altered.
+        BundleMismatch: The golden vectors are not reproduced here, or the precision is not in the bundle.
+        EngineMismatch, NoGpu, MissingDependency: The backend that was asked for cannot run here.
+
+    Example:
+        >>> with Inspector("bottle.bundle") as inspector:          # doctest: +SKIP
+        ...     inspection = inspector.inspect(cv2.imread("part.png"))
+        ...     print(inspection.is_anomalous, inspection.score)
+    """
+
+    def __init__(self, bundle: str | Path | Bundle, *, precision: str = "auto", backend: str = "auto") -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
+        precisions = self.bundle.manifest.precisions
+        self.precision = ("int8" if "int8" in precisions else "fp32") if precision == "auto" else precision
+        self.threshold = self.bundle.precision(self.precision).threshold
+        self._size = (self.bundle.manifest.input.height, self.bundle.manifest.input.width)
+        self._backend: Backend = open_backend(self.bundle, self.precision, backend)
+        self.backend = self._backend.name
+        try:
+            check_golden(self.bundle, self.precision, self.backend, self._backend.run)
+        except BaseException:
+            self._backend.close()
+            raise
+
+    def inspect(self, frame: Frame | Image) -> Inspection:
+        """Inspect one frame of the bundle's camera size.
+
+        Raises:
+            FrameError: Wrong type, dtype or size.
+            InspectionFault: NaN or Inf in the answer, or the backend failed: no verdict.
+        """
+        return self.inspect_batch([frame])[0]
+
+    def inspect_batch(self, frames: Sequence[Frame | Image]) -> list[Inspection]:
+        """Inspect several frames in one run of the graph; `latency_ms` of each is that of the whole batch."""
+        start = time.perf_counter_ns()
+        if not frames:
+            return []
+        images = [check_image(f.image if isinstance(f, Frame) else f, self._size) for f in frames]
+        batch = np.ascontiguousarray(images[0][None]) if len(images) == 1 else np.stack(images)
+        maps, scores = self._backend.run(batch)
+        if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
+            raise InspectionFault(
+                "The answer holds NaN or Inf, so there is no verdict.",
+                expected="finite scores and maps",
+                got=f"scores {scores.tolist()}",
+                fix=f"edge-ad verify {self.bundle.path}",
+            )
+        found = [find_regions(anomaly_map, self.threshold, self._size) for anomaly_map in maps]
+        latency_ms = (time.perf_counter_ns() - start) / 1e6
+        return [
+            Inspection(
+                score=float(score),
+                threshold=self.threshold,
+                anomaly_map=anomaly_map,
+                regions=regions,
+                latency_ms=latency_ms,
+                precision=self.precision,
+                backend=self.backend,
+            )
+            for score, anomaly_map, regions in zip(scores, maps, found, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Release the backend; a second call does nothing."""
+        self._backend.close()
+
+    def __enter__(self) -> Inspector:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,229 @@
+"""`manifest.json`: what a bundle says of itself. Read strictly, since bundles come from elsewhere.
+
+schema        1
+name, method  strings
+input         {height, width}: frames are uint8, N x height x width x 3, BGR
+map           {height, width} of anomaly_map
+precisions    {"fp32" | "fp16" | "int8": {graph, threshold, threshold_version, false_reject_rate,
+               normal_images, score_spread}}
+engines       [{file, flavour, version, target, precision, graph_sha256, max_batch}]
+provenance    free-form: how it was made
+files         {name: sha256} of every other file; a name is `file` or `folder/file`, nothing else
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from edge_ad.errors import BundleCorrupt
+
+__all__ = ["PRECISIONS", "SCHEMA", "EngineEntry", "Manifest", "PrecisionEntry", "Size"]
+
+SCHEMA = 1
+PRECISIONS = ("fp32", "fp16", "int8")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MAX_SIDE = 32768
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Pixels."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionEntry:
+    """One precision of the graph and what belongs to it.
+
+    Attributes:
+        graph: The ONNX file.
+        threshold: Scores above it are anomalous; refitted per precision.
+        threshold_version: Counts refits.
+        false_reject_rate: The rate the threshold was fitted for on normal images.
+        normal_images: How many normal images the threshold comes from.
+        score_spread: Standard deviation of the scores of those images; errors are judged relative to it.
+    """
+
+    graph: str
+    threshold: float
+    threshold_version: int
+    false_reject_rate: float
+    normal_images: int
+    score_spread: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineEntry:
+    """A compiled engine: executable code, valid for one flavour, version, target and graph.
+
+    Attributes:
+        flavour: "trt" (TensorRT) or "rtx" (TensorRT-RTX).
+        version: Of the library that built it, for example "1.7.1".
+        target: "sm89", or "portable".
+        graph_sha256: Hash of the ONNX file it was compiled from.
+        max_batch: The largest batch its profile takes; the smallest is 1.
+    """
+
+    file: str
+    flavour: str
+    version: str
+    target: str
+    precision: str
+    graph_sha256: str
+    max_batch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The whole of `manifest.json`; see the module's text."""
+
+    name: str
+    method: str
+    input: Size
+    map: Size
+    precisions: dict[str, PrecisionEntry]
+    engines: tuple[EngineEntry, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def to_json(self) -> bytes:
+        return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False).encode() + b"\n"
+
+    @staticmethod
+    def from_json(content: bytes, source: str) -> Manifest:
+        """Parse and check every field.
+
+        Raises:
+            BundleCorrupt: Naming the first field that is wrong.
+        """
+        try:
+            tree = json.loads(content)
+        except (ValueError, RecursionError) as exc:
+            raise BundleCorrupt(f"{source} is not JSON.", got=exc, fix="export the bundle again") from exc
+        return _manifest(_Reader(tree, source))
+
+
+class _Reader:
+    """Reads typed fields of a JSON object; every complaint names the file and the field."""
+
+    def __init__(self, tree: object, source: str, where: str = "") -> None:
+        self.source, self.where = source, where
+        if not isinstance(tree, dict):
+            raise self.wrong("", "an object", tree)
+        self.tree: dict[str, Any] = tree
+
+    def wrong(self, key: str, expected: object, got: object) -> BundleCorrupt:
+        place = f"{self.where}.{key}".strip(".") or "the file"
+        return BundleCorrupt(f"{self.source}: {place} is wrong.", expected=expected, got=repr(got)[:200])
+
+    def get(self, key: str, kind: type[T]) -> T:
+        value = self.tree.get(key)
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:
+            raise self.wrong(key, kind.__name__, value)
+        if kind is float and not math.isfinite(value):  # type: ignore[arg-type]
+            raise self.wrong(key, "a finite number", value)
+        return value
+
+    def count(self, key: str, least: int, most: int = 2**53) -> int:
+        value = self.get(key, int)
+        if not least <= value <= most:
+            raise self.wrong(key, f"{least} to {most}", value)
+        return value
+
+    def matching(self, key: str, pattern: re.Pattern[str], expected: str) -> str:
+        value = self.get(key, str)
+        if not pattern.fullmatch(value):
+            raise self.wrong(key, expected, value)
+        return value
+
+    def one_of(self, key: str, choices: tuple[str, ...]) -> str:
+        value = self.get(key, str)
+        if value not in choices:
+            raise self.wrong(key, " or ".join(choices), value)
+        return value
+
+    def child(self, key: str) -> _Reader:
+        return _Reader(self.tree.get(key), self.source, f"{self.where}.{key}".strip("."))
+
+
+def _manifest(reader: _Reader) -> Manifest:
+    schema = reader.get("schema", int)
+    if schema != SCHEMA:
+        raise BundleCorrupt(
+            f"{reader.source} has another schema.",
+            expected=SCHEMA,
+            got=schema,
+            fix="install the edge_ad version that wrote it, or export the bundle again",
+        )
+    files = _files(reader.child("files"))
+    precisions = reader.child("precisions")
+    if not precisions.tree or set(precisions.tree) - set(PRECISIONS):
+        raise reader.wrong("precisions", " or ".join(PRECISIONS), list(precisions.tree))
+    engines = reader.get("engines", list)
+    return Manifest(
+        name=reader.get("name", str),
+        method=reader.get("method", str),
+        input=_size(reader.child("input")),
+        map=_size(reader.child("map")),
+        precisions={key: _precision(precisions.child(key), files) for key in precisions.tree},
+        engines=tuple(
+            _engine(_Reader(entry, reader.source, f"engines[{index}]"), files) for index, entry in enumerate(engines)
+        ),
+        provenance=reader.get("provenance", dict),
+        files=files,
+    )
+
+
+def _size(reader: _Reader) -> Size:
+    return Size(height=reader.count("height", 1, _MAX_SIDE), width=reader.count("width", 1, _MAX_SIDE))
+
+
+def _files(reader: _Reader) -> dict[str, str]:
+    for name in reader.tree:
+        if not _FILE_NAME.fullmatch(name) or ".." in name:
+            raise reader.wrong("", "names of the form `file` or `folder/file`", name)
+        reader.matching(name, _SHA256, "a sha256 in hexadecimal")
+    return dict(reader.tree)
+
+
+def _listed(reader: _Reader, key: str, files: dict[str, str]) -> str:
+    name = reader.get(key, str)
+    if name not in files:
+        raise reader.wrong(key, "a name listed in files", name)
+    return name
+
+
+def _precision(reader: _Reader, files: dict[str, str]) -> PrecisionEntry:
+    return PrecisionEntry(
+        graph=_listed(reader, "graph", files),
+        threshold=reader.get("threshold", float),
+        threshold_version=reader.count("threshold_version", 1),
+        false_reject_rate=reader.get("false_reject_rate", float),
+        normal_images=reader.count("normal_images", 1),
+        score_spread=reader.get("score_spread", float),
+    )
+
+
+def _engine(reader: _Reader, files: dict[str, str]) -> EngineEntry:
+    return EngineEntry(
+        file=_listed(reader, "file", files),
+        flavour=reader.one_of("flavour", ("trt", "rtx")),
+        version=reader.matching("version", re.compile(r"[0-9.]{1,32}"), "digits and dots"),
+        target=reader.matching("target", re.compile(r"sm[0-9]{2,3}|portable"), "sm89 or portable"),
+        precision=reader.one_of("precision", PRECISIONS),
+        graph_sha256=reader.matching("graph_sha256", _SHA256, "a sha256 in hexadecimal"),
+        max_batch=reader.count("max_batch", 1, 4096),
+    )

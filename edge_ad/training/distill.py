@@ -1,0 +1,250 @@
+"""Distil ImageNet features into a PDN-S teacher (EfficientAD, sec. 3.1 and appendix A.2).
+
+The network learns to predict, from 33 x 33 pixels of a 256 x 256 image, the features a deep classifier
+computes of the same image at 512 x 512: layers 2 and 3, 3 x 3 averaged, layer 3 upsampled to layer 2
+(PatchCore's features), reduced to 384 channels, each channel normalised over the training images.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor
+
+from edge_ad.errors import TooFewImages
+from edge_ad.frame import IMAGE_SUFFIXES, Image, read_image
+from edge_ad.methods.backbones import IMAGENET_MEAN, IMAGENET_STD, FeatureExtractor, load_backbone
+from edge_ad.methods.pdn import CROPPED_CELLS, OUT_CHANNELS, PdnSmall
+from edge_ad.progress import Progress
+from edge_ad.training.checkpoint import load_checkpoint, save_checkpoint, write_options, write_whole
+
+__all__ = ["DistillOptions", "distill", "target_features"]
+
+IMAGE_SIZE = 256  # EfficientAD, appendix A.2: the PDN sees 256, the classifier 512
+BACKBONE_SIZE = 512
+GRAYSCALE_PROBABILITY = 0.1  # EfficientAD, appendix A.2
+STATISTICS_IMAGES = 10_000  # EfficientAD, appendix A.2: images for the channel statistics
+HELD_OUT_FRACTION = 0.05
+VALIDATE_EVERY = 250
+MIN_IMAGES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillOptions:
+    """What a distillation is made of.
+
+    The paper trains 60,000 steps of 16 images with Adam at 1e-4 on all of ImageNet. With fewer steps a
+    higher peak with warm-up and cosine decay gets further; these defaults fit about two hours of two cores.
+    """
+
+    images: Path
+    output: Path
+    backbone: str = "resnet18"
+    weights: Path | None = None
+    steps: int = 4000
+    batch: int = 8
+    peak_learning_rate: float = 1e-3
+    weight_decay: float = 1e-5  # EfficientAD, appendix A.2
+    seed: int = 0
+
+
+def distill(options: DistillOptions) -> Path:
+    """Train a teacher; returns the path of its float16 state dict, `teacher.safetensors`.
+
+    Resumes from `checkpoint.pt` in the output folder. Writes `loss.csv` as it goes.
+    """
+    paths = _natural_images(options.images)
+    held_out = paths[:: math.ceil(1 / HELD_OUT_FRACTION)]
+    training = sorted(set(paths) - set(held_out))
+    options.output.mkdir(parents=True, exist_ok=True)
+    write_options(options.output, options)
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(options.seed)
+    backbone = load_backbone(options.backbone, weights=options.weights).to(device, memory_format=torch.channels_last)
+    student = PdnSmall().to(device, memory_format=torch.channels_last)
+    optimiser = torch.optim.Adam(student.parameters(), lr=options.peak_learning_rate, weight_decay=options.weight_decay)
+    checkpoint_path = options.output / "checkpoint.pt"
+    state = load_checkpoint(checkpoint_path)
+    if state is None:
+        mean, std = _channel_statistics(backbone, training, device, options.seed)
+        step, curve = 0, []
+    else:
+        student.load_state_dict(state["student"])
+        optimiser.load_state_dict(state["optimiser"])
+        mean, std, step, curve = state["mean"].to(device), state["std"].to(device), state["step"], state["curve"]
+
+    crops = _augmented_crops(training, np.random.default_rng((options.seed, step)))
+    with Progress("distilling PDN-S", options.steps, step) as progress:
+        while step < options.steps:
+            batch = torch.stack([next(crops) for _ in range(options.batch)]).to(device)
+            for group in optimiser.param_groups:
+                group["lr"] = options.peak_learning_rate * _schedule(step, options.steps)
+            loss = _loss(student, backbone, batch, mean, std)
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+            optimiser.step()
+            step += 1
+            progress.step(loss=f"{loss.item():.4f}")
+            if step % VALIDATE_EVERY == 0 or step == options.steps:
+                curve.append([step, loss.item(), _validation_loss(student, backbone, held_out, mean, std, device)])
+                _write_curve(options.output / "loss.csv", curve)
+                save_checkpoint(
+                    checkpoint_path,
+                    {
+                        "student": student.state_dict(),
+                        "optimiser": optimiser.state_dict(),
+                        "mean": mean.cpu(),
+                        "std": std.cpu(),
+                        "step": step,
+                        "curve": curve,
+                    },
+                )
+    teacher = options.output / "teacher.safetensors"
+    save_file({key: value.half().cpu().contiguous() for key, value in student.state_dict().items()}, teacher)
+    return teacher
+
+
+def target_features(backbone: FeatureExtractor, image: Tensor) -> Tensor:
+    """PatchCore's features of (N, 3, 512, 512) normalised RGB: (N, 384, 64, 64)."""
+    maps = [F.avg_pool2d(feature, 3, 1, 1) for feature in backbone(image)]
+    size = maps[0].shape[-2:]
+    features = torch.cat(
+        [maps[0], *(F.interpolate(feature, size=size, mode="bilinear") for feature in maps[1:])], dim=1
+    )
+    channels = features.shape[1]
+    if channels == OUT_CHANNELS:
+        return features
+    # PatchCore reduces by averaging neighbouring channels (adaptive average pooling along the channel axis).
+    flat = features.permute(0, 2, 3, 1).reshape(-1, 1, channels)
+    pooled = F.adaptive_avg_pool1d(flat, OUT_CHANNELS)
+    return pooled.reshape(len(features), *size, OUT_CHANNELS).permute(0, 3, 1, 2)
+
+
+def _targets(backbone: FeatureExtractor, crops: Tensor) -> Tensor:
+    with torch.no_grad(), _half(crops.device):
+        features = target_features(backbone, _normalised(crops, BACKBONE_SIZE))
+    inner = slice(CROPPED_CELLS, -CROPPED_CELLS)  # the unpadded PDN-S has no outputs at the border
+    return features[:, :, inner, inner].float()
+
+
+def _loss(student: PdnSmall, backbone: FeatureExtractor, crops: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    target = (_targets(backbone, crops) - mean) / std
+    with _half(crops.device):
+        predicted = student(_normalised(crops, IMAGE_SIZE))
+    return F.mse_loss(predicted.float(), target)
+
+
+def _half(device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _normalised(crops: Tensor, size: int) -> Tensor:
+    """(N, H, W, 3) uint8 BGR to (N, 3, size, size) ImageNet-normalised RGB."""
+    rgb = crops.permute(0, 3, 1, 2).flip(1).float() / 255
+    resized = F.interpolate(rgb, size=(size, size), mode="bilinear", antialias=True)
+    mean = torch.tensor(IMAGENET_MEAN, device=crops.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=crops.device).view(3, 1, 1)
+    return ((resized - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Linear warm-up over the first twentieth, then cosine decay to zero."""
+    warm_up = max(1, steps // 20)
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+
+def _channel_statistics(
+    backbone: FeatureExtractor, paths: list[Path], device: torch.device, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each target channel, (1, 384, 1, 1), over one random crop per image."""
+    count = min(len(paths), STATISTICS_IMAGES)
+    crops = _augmented_crops(paths, np.random.default_rng((seed, 1)))
+    total = squares = torch.zeros(1, OUT_CHANNELS, 1, 1, dtype=torch.float64)
+    with Progress("feature statistics", count) as progress:
+        for _ in range(count):
+            target = _targets(backbone, next(crops)[None].to(device)).double().cpu()
+            total = total + target.mean((0, 2, 3), keepdim=True)
+            squares = squares + target.square().mean((0, 2, 3), keepdim=True)
+            progress.step()
+    mean = total / count
+    std = (squares / count - mean.square()).clamp_min(1e-12).sqrt()
+    return mean.float().to(device), std.float().to(device)
+
+
+def _validation_loss(
+    student: PdnSmall,
+    backbone: FeatureExtractor,
+    paths: list[Path],
+    mean: Tensor,
+    std: Tensor,
+    device: torch.device,
+) -> float:
+    losses = []
+    with torch.inference_mode():
+        for path in paths:
+            crop = torch.from_numpy(_centre_square(read_image(path)))[None].to(device)
+            losses.append(_loss(student, backbone, crop, mean, std).item())
+    return sum(losses) / len(losses)
+
+
+def _natural_images(folder: Path) -> list[Path]:
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if len(paths) < MIN_IMAGES:
+        raise TooFewImages(
+            f"{folder} holds too few images to distil from.",
+            expected=f"a folder (of folders) with at least {MIN_IMAGES} natural images",
+            got=f"{len(paths)} images",
+            fix="give a copy of ImageNet or any large folder of photographs",
+        )
+    return paths
+
+
+def _augmented_crops(paths: list[Path], rng: np.random.Generator) -> Iterator[Tensor]:
+    """Endless random square crops, flipped and sometimes grey, (288, 288, 3) uint8 BGR, each image once per round."""
+    while True:
+        for index in rng.permutation(len(paths)):
+            image = read_image(paths[index])
+            short = min(image.shape[:2])
+            side = int(short * rng.uniform(0.6, 1.0))
+            top = int(rng.integers(0, image.shape[0] - side + 1))
+            left = int(rng.integers(0, image.shape[1] - side + 1))
+            crop = image[top : top + side, left : left + side]
+            if rng.random() < 0.5:
+                crop = crop[:, ::-1]
+            if rng.random() < GRAYSCALE_PROBABILITY:
+                crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+            yield torch.from_numpy(np.ascontiguousarray(_to_side(crop, 288)))
+
+
+def _centre_square(image: Image) -> Image:
+    side = min(image.shape[:2])
+    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    return np.ascontiguousarray(_to_side(image[top : top + side, left : left + side], 288))
+
+
+def _to_side(image: Image, side: int) -> Image:
+    interpolation = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_CUBIC
+    resized: Image = cv2.resize(image, (side, side), interpolation=interpolation)  # type: ignore[assignment]
+    return resized
+
+
+def _write_curve(path: Path, curve: list[list[float]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["step", "training_loss", "held_out_loss"])
+    writer.writerows(curve)
+    write_whole(path, text.getvalue().encode())
