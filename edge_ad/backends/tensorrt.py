@@ -1,0 +1,268 @@
+"""TensorRT and TensorRT-RTX: the bundle's engine for this machine's GPU, run with pinned buffers on one stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_ad.backends.cuda import Device, open_device
+from edge_ad.backends.flavours import (
+    INPUT,
+    TITLES,
+    Flavour,
+    capturing_logger,
+    explain,
+    installed_flavours,
+    load_flavour,
+    target_of,
+)
+from edge_ad.backends.onnxruntime import OUTPUTS
+from edge_ad.bundle import Bundle
+from edge_ad.errors import EngineError, EngineMismatch, FrameError, InspectionFault
+from edge_ad.golden import Answer
+from edge_ad.manifest import EngineEntry
+
+__all__ = ["Machine", "TensorRtBackend", "choose_engine", "engine_from_bytes"]
+
+# A portable TensorRT-RTX engine runs on Ampere and later; Turing needs its own (TensorRT-RTX documentation, "CPU-Only
+# AOT and TensorRT-RTX Engines").
+_PORTABLE_FROM = (8, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What decides whether an engine can run here.
+
+    Attributes:
+        versions: Version of each installed TensorRT by flavour, the preferred flavour first.
+        capability: Compute capability of the GPU.
+    """
+
+    versions: Mapping[str, str]
+    capability: tuple[int, int]
+
+
+def choose_engine(bundle: Bundle, precision: str, machine: Machine) -> EngineEntry:
+    """The bundle's engine of a precision for a machine; one compiled for its very GPU before a portable one.
+
+    Raises:
+        EngineMismatch: None fits; the message is about the one that comes closest.
+    """
+    graph_sha256 = bundle.manifest.files[bundle.precision(precision).graph]
+    fix = f"python -m build_engines {bundle.path} --target {target_of(machine.capability)}"
+    engines = [engine for engine in bundle.manifest.engines if engine.precision == precision]
+    if not engines:
+        raise EngineMismatch(
+            f"{bundle.path} has no {precision} engine.",
+            expected=f"one for {target_of(machine.capability)}",
+            got=", ".join(engine.file for engine in bundle.manifest.engines) or "no engine at all",
+            fix=fix,
+        )
+    faults = [_fault(engine, graph_sha256, machine) for engine in engines]
+    fitting = [engine for engine, fault in zip(engines, faults, strict=True) if fault is None]
+    if fitting:
+        flavours = list(machine.versions)
+        return min(fitting, key=lambda engine: (engine.target == "portable", flavours.index(engine.flavour)))
+    closest = max((fault for fault in faults if fault is not None), key=lambda fault: fault.passed)
+    raise EngineMismatch(
+        f"{bundle.path / closest.file} does not fit this machine.",
+        expected=closest.expected,
+        got=f"{closest.got} (manifest.json)",
+        fix=fix,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fault:
+    """Why an engine does not fit, and how many checks it passed before."""
+
+    file: str
+    passed: int
+    expected: str
+    got: str
+
+
+def _fault(engine: EngineEntry, graph_sha256: str, machine: Machine) -> _Fault | None:
+    version = machine.versions.get(engine.flavour)
+    checks = [
+        (engine.graph_sha256 == graph_sha256, f"compiled from graph {graph_sha256}", engine.graph_sha256),
+        (
+            version is not None,
+            " or ".join(TITLES[name] for name in machine.versions) + " (installed)",
+            TITLES[engine.flavour],
+        ),
+        (engine.version == version, f"{TITLES[engine.flavour]} {version} (installed)", engine.version),
+        (
+            _runs_on(engine.target, machine.capability),
+            "compute capability {}.{} (this GPU)".format(*machine.capability),
+            _asked_of_gpu(engine.target),
+        ),
+    ]
+    for passed, (good, expected, got) in enumerate(checks):
+        if not good:
+            return _Fault(file=engine.file, passed=passed, expected=expected, got=got)
+    return None
+
+
+def _runs_on(target: str, capability: tuple[int, int]) -> bool:
+    return capability >= _PORTABLE_FROM if target == "portable" else target == target_of(capability)
+
+
+def _asked_of_gpu(target: str) -> str:
+    if target == "portable":
+        return "portable: compute capability {}.{} or higher".format(*_PORTABLE_FROM)
+    return f"compute capability {target[2:-1]}.{target[-1]}"
+
+
+def engine_from_bytes(flavour: Flavour, content: bytes, source: str) -> tuple[Any, Any, Any]:
+    """Deserialise an engine whose bytes are proven; returns (engine, runtime, logger), to be kept together.
+
+    Raises:
+        EngineError: TensorRT refuses it, with the reason from its log.
+    """
+    logger = capturing_logger(flavour.trt)
+    runtime = flavour.trt.Runtime(logger)
+    engine = runtime.deserialize_cuda_engine(content) if runtime is not None else None
+    if engine is None:  # TensorRT reports failure by returning None
+        raise EngineError(
+            f"{source} cannot be loaded by {flavour.title} {flavour.version}.",
+            expected="an engine of this version on a machine with a working GPU",
+            got=explain(logger.problems),
+            fix="check that `nvidia-smi` lists the GPU; then build again with --force",
+        )
+    return engine, runtime, logger
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Buffer:
+    """One input or output for the largest batch: pinned on the host, and its twin on the GPU."""
+
+    host: npt.NDArray[Any]
+    pointer: int
+
+
+class TensorRtBackend:
+    """The bundle's engine of one precision on the first visible GPU. For one thread at a time.
+
+    Raises:
+        MissingDependency, NoGpu: This machine cannot run TensorRT.
+        EngineMismatch: The bundle has no engine for it.
+        BundleCorrupt: The engine's file is not the one the manifest describes.
+        EngineError: TensorRT or CUDA refuses.
+    """
+
+    name: str
+
+    def __init__(self, bundle: Bundle, precision: str) -> None:
+        flavours = {name: load_flavour(name) for name in installed_flavours()} or {"": load_flavour()}
+        self._context: Any = None
+        self._device: Device = open_device()
+        try:
+            versions = {name: flavour.version for name, flavour in flavours.items()}
+            machine = Machine(versions=versions, capability=self._device.capability)
+            entry = choose_engine(bundle, precision, machine)
+            with self._device.active():
+                self._load(bundle, entry, flavours[entry.flavour])
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, bundle: Bundle, entry: EngineEntry, flavour: Flavour) -> None:
+        self.name = "tensorrt-rtx" if flavour.name == "rtx" else "tensorrt"
+        self._source = str(bundle.path / entry.file)
+        loaded = engine_from_bytes(flavour, bundle.read(entry.file), self._source)
+        self._engine, self._runtime, self._logger = loaded
+        size, of_map = bundle.manifest.input, bundle.manifest.map
+        self._max_batch = entry.max_batch
+        shapes = {
+            INPUT: (entry.max_batch, size.height, size.width, 3),
+            OUTPUTS[0]: (entry.max_batch, of_map.height, of_map.width),
+            OUTPUTS[1]: (entry.max_batch,),
+        }
+        self._stream = self._device.stream()
+        self._context = self._created(self._engine.create_execution_context(), "an execution context")
+        self._batch = 0
+        self._set_batch(entry.max_batch)
+        self._buffers = {name: self._bound_buffer(name, shape, flavour.trt) for name, shape in shapes.items()}
+
+    def _created(self, made: Any, what: str) -> Any:
+        if not made:  # TensorRT reports failure by None or False
+            raise EngineError(f"{self._source}: TensorRT refuses {what}.", got=explain(self._logger.problems))
+        return made
+
+    def _set_batch(self, count: int) -> None:
+        if count != self._batch:
+            shape = (count, *tuple(self._engine.get_tensor_shape(INPUT))[1:])
+            self._created(self._context.set_input_shape(INPUT, shape), f"input of shape {shape}")
+            self._batch = count
+
+    def _bound_buffer(self, name: str, expected: tuple[int, ...], trt: Any) -> _Buffer:
+        shape = tuple(self._context.get_tensor_shape(name))
+        dtype = np.dtype(trt.nptype(self._engine.get_tensor_dtype(name)))
+        wanted = np.dtype(np.uint8 if name == INPUT else np.float32)
+        if (shape, dtype) != (expected, wanted):
+            raise EngineMismatch(
+                f"{self._source} does not have the bundle's {name}.",
+                expected=f"{wanted} of shape {expected} (manifest.json)",
+                got=f"{dtype} of shape {shape}",
+                fix="build the engine again with --force",
+            )
+        host = self._device.pinned(shape, dtype)
+        pointer = self._device.memory(math.prod(shape) * dtype.itemsize)
+        self._created(self._context.set_tensor_address(name, pointer), f"an address for {name}")
+        return _Buffer(host=host, pointer=pointer)
+
+    def run(self, images: npt.NDArray[np.uint8]) -> Answer:
+        """See Backend.run. A batch larger than the engine's largest runs in chunks."""
+        if self._context is None:
+            raise InspectionFault("The inspector is closed.", fix="open a new Inspector")
+        image, anomaly_map, score = (self._buffers[name].host for name in (INPUT, *OUTPUTS))
+        if images.dtype != image.dtype or images.shape[1:] != image.shape[1:]:
+            raise FrameError(
+                "The batch does not fit the engine.",
+                expected=f"uint8 array of shape {('N', *image.shape[1:])}",
+                got=f"{images.dtype} array of shape {images.shape}",
+            )
+        maps = np.empty((len(images), *anomaly_map.shape[1:]), np.float32)
+        scores = np.empty(len(images), np.float32)
+        try:
+            with self._device.active():
+                for start in range(0, len(images), self._max_batch):
+                    window = slice(start, start + self._max_batch)
+                    count = len(images[window])
+                    image[:count] = images[window]
+                    self._infer(count)
+                    maps[window], scores[window] = anomaly_map[:count], score[:count]
+        except EngineError as exc:
+            raise InspectionFault(f"{self._source} failed to run.", got=exc) from exc
+        return maps, scores
+
+    def _infer(self, count: int) -> None:
+        """From the first `count` rows of the pinned input to those of the pinned outputs."""
+        self._set_batch(count)
+        self._logger.problems.clear()
+        self._enqueue(count)
+        self._device.synchronize(stream=self._stream)
+
+    def _enqueue(self, count: int) -> None:
+        """Queue copies and kernels; no waiting and no allocation in here, so that a CUDA graph can record it."""
+        image = self._buffers[INPUT]
+        self._device.upload(image.pointer, image.host[:count], stream=self._stream)
+        self._created(self._context.execute_async_v3(self._stream), "to run")
+        for name in OUTPUTS:
+            buffer = self._buffers[name]
+            self._device.download(buffer.host[:count], buffer.pointer, stream=self._stream)
+
+    def close(self) -> None:
+        """Release the engine and the GPU's memory; a second call does nothing."""
+        if self._context is not None:
+            with self._device.active():
+                # In this order: a context needs its engine, an engine its runtime.
+                self._context = self._engine = self._runtime = None
+                self._buffers = {}
+        self._device.close()
