@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from edge_ad.errors import FrameError, UnreadableImage
 
-__all__ = ["IMAGE_SUFFIXES", "Frame", "Image", "check_image", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "Frame", "Image", "check_image", "list_images", "natural_key", "read_image"]
 
 Image: TypeAlias = npt.NDArray[np.uint8]
 """(height, width, 3) uint8, channels in BGR order."""
@@ -91,3 +92,15 @@ def read_image(path: str | Path) -> Image:
             fix="remove the file or export it again",
         )
     return check_image(image)
+
+
+def natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:
+    """Sorts names as people count: part2 before part10."""
+    runs = re.findall(r"[0-9]+|[^0-9]+", path.name)
+    return [(int(run), "") if run.isascii() and run.isdigit() else (-1, run.lower()) for run in runs], path.name
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files of a folder (IMAGE_SUFFIXES; hidden files left out), in natural order; not of its subfolders."""
+    files = (file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted((file for file in files if not file.name.startswith(".") and file.is_file()), key=natural_key)
