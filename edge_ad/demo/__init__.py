@@ -1,0 +1,1 @@
+"""The demonstration: a procedural camera of machined parts and the page that shows what came out."""
