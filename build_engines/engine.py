@@ -144,7 +144,6 @@ def engine_from_network(network: Network, config: Any, entry: EngineEntry) -> by
         EngineBuildFailed: With the errors TensorRT logged.
         KeyboardInterrupt: Ctrl-C; the build ended at its next step.
     """
-    network.logger.problems.clear()
     with Progress(f"{entry.precision} engine for {entry.target}", TOTAL) as progress:
         build = Build(progress)
         if hasattr(config, "progress_monitor"):

@@ -159,10 +159,10 @@ class TensorRtBackend:
     name: str
 
     def __init__(self, bundle: Bundle, precision: str) -> None:
-        flavours = {name: load_flavour(name) for name in installed_flavours()} or {"": load_flavour()}
         self._context: Any = None
-        self._device: Device = open_device()
+        self._device: Device = open_device()  # first: without a GPU there is no need to load TensorRT's libraries
         try:
+            flavours = {flavour.name: flavour for flavour in map(load_flavour, installed_flavours() or (None,))}
             versions = {name: flavour.version for name, flavour in flavours.items()}
             machine = Machine(versions=versions, capability=self._device.capability)
             entry = choose_engine(bundle, precision, machine)
