@@ -162,5 +162,5 @@ def _not_built(network: Network, entry: EngineEntry) -> EngineBuildFailed:
         f"{network.source}: {network.flavour.title} {network.flavour.version} cannot build it for {entry.target}.",
         expected="a graph it has kernels for",
         got=explain(network.logger.problems),
-        fix="try another --target or --precision; `polygraphy debug reduce` finds the node",
+        fix="try another --target or --precision, or a newer TensorRT",
     )
