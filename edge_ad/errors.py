@@ -5,6 +5,7 @@
     ├── DataError               images or folders that cannot be used as given
     │   ├── UnreadableImage
     │   ├── DatasetLayoutError
+    │   ├── SourceError         a source of frames that is missing, empty or breaks off
     │   └── TooFewImages
     ├── WeightsNotFound         a pretrained file that is never downloaded silently
     ├── TrainingError           a run that cannot start, resume or be used
@@ -41,6 +42,7 @@ __all__ = [
     "InspectionFault",
     "MissingDependency",
     "NoGpu",
+    "SourceError",
     "TooFewImages",
     "TrainingError",
     "UnreadableImage",
@@ -86,6 +88,10 @@ class UnreadableImage(DataError):
 
 class DatasetLayoutError(DataError):
     """A data set folder does not have a layout we know."""
+
+
+class SourceError(DataError):
+    """A source of frames is missing, empty, closed or breaks off."""
 
 
 class TooFewImages(DataError):

@@ -83,7 +83,10 @@ def read_image(path: str | Path) -> Image:
         encoded = np.fromfile(path, dtype=np.uint8)
     except OSError as exc:
         raise UnreadableImage(f"{path} cannot be read.", expected="an image file", got=exc.strerror or exc) from exc
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    try:
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    except cv2.error:  # a header that promises more pixels than OpenCV takes
+        image = None
     if image is None:
         raise UnreadableImage(
             f"{path} is not a readable image.",
@@ -94,10 +97,10 @@ def read_image(path: str | Path) -> Image:
     return check_image(image)
 
 
-def natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:
+def natural_key(path: Path) -> tuple[list[tuple[bool, int, str]], str]:
     """Sorts names as people count: part2 before part10."""
-    runs = re.findall(r"[0-9]+|[^0-9]+", path.name)
-    return [(int(run), "") if run.isascii() and run.isdigit() else (-1, run.lower()) for run in runs], path.name
+    runs = re.findall(r"([0-9]+)|([^0-9]+)", path.name)
+    return [(not digits, int(digits or 0), text.lower()) for digits, text in runs], path.name
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -71,8 +71,8 @@ def read_golden(bundle: Bundle) -> Golden:
 def _check_shapes(golden: Golden, bundle: Bundle, where: str) -> None:
     size, of_map = bundle.manifest.input, bundle.manifest.map
     count = len(golden.image)
-    expected = {"image": ((count, size.height, size.width, 3), np.uint8)}
-    got = {"image": (golden.image.shape, golden.image.dtype)}
+    expected: dict[str, tuple[tuple[int, ...], object]] = {"image": ((count, size.height, size.width, 3), np.uint8)}
+    got: dict[str, tuple[tuple[int, ...], object]] = {"image": (golden.image.shape, golden.image.dtype)}
     for name, (anomaly_map, score) in golden.answers.items():
         expected[f"anomaly_map_{name}"] = ((count, of_map.height, of_map.width), np.float32)
         expected[f"score_{name}"] = ((count,), np.float32)
