@@ -18,6 +18,7 @@ from edge_ad.errors import MissingDependency
 __all__ = [
     "INPUT",
     "MODULES",
+    "TITLES",
     "Flavour",
     "capturing_logger",
     "explain",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,112 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_ad.backends.cuda import Device, open_device
-from edge_ad.backends.flavours import (
-    INPUT,
-    TITLES,
-    Flavour,
-    capturing_logger,
-    explain,
-    installed_flavours,
-    load_flavour,
-    target_of,
-)
+from edge_ad.backends.engine_choice import Machine, choose_engine
+from edge_ad.backends.flavours import INPUT, Flavour, capturing_logger, explain, installed_flavours, load_flavour
 from edge_ad.backends.onnxruntime import OUTPUTS
 from edge_ad.bundle import Bundle
 from edge_ad.errors import EngineError, EngineMismatch, FrameError, InspectionFault
 from edge_ad.golden import Answer
 from edge_ad.manifest import EngineEntry
 
-__all__ = ["Machine", "TensorRtBackend", "choose_engine", "engine_from_bytes"]
-
-# A portable TensorRT-RTX engine runs on Ampere and later; Turing needs its own (TensorRT-RTX documentation, "CPU-Only
-# AOT and TensorRT-RTX Engines").
-_PORTABLE_FROM = (8, 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """What decides whether an engine can run here.
-
-    Attributes:
-        versions: Version of each installed TensorRT by flavour, the preferred flavour first.
-        capability: Compute capability of the GPU.
-    """
-
-    versions: Mapping[str, str]
-    capability: tuple[int, int]
-
-
-def choose_engine(bundle: Bundle, precision: str, machine: Machine) -> EngineEntry:
-    """The bundle's engine of a precision for a machine; one compiled for its very GPU before a portable one.
-
-    Raises:
-        EngineMismatch: None fits; the message is about the one that comes closest.
-    """
-    graph_sha256 = bundle.manifest.files[bundle.precision(precision).graph]
-    fix = f"python -m build_engines {bundle.path} --target {target_of(machine.capability)}"
-    engines = [engine for engine in bundle.manifest.engines if engine.precision == precision]
-    if not engines:
-        raise EngineMismatch(
-            f"{bundle.path} has no {precision} engine.",
-            expected=f"one for {target_of(machine.capability)}",
-            got=", ".join(engine.file for engine in bundle.manifest.engines) or "no engine at all",
-            fix=fix,
-        )
-    faults = [_fault(engine, graph_sha256, machine) for engine in engines]
-    fitting = [engine for engine, fault in zip(engines, faults, strict=True) if fault is None]
-    if fitting:
-        flavours = list(machine.versions)
-        return min(fitting, key=lambda engine: (engine.target == "portable", flavours.index(engine.flavour)))
-    closest = max((fault for fault in faults if fault is not None), key=lambda fault: fault.passed)
-    raise EngineMismatch(
-        f"{bundle.path / closest.file} does not fit this machine.",
-        expected=closest.expected,
-        got=f"{closest.got} (manifest.json)",
-        fix=fix,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Fault:
-    """Why an engine does not fit, and how many checks it passed before."""
-
-    file: str
-    passed: int
-    expected: str
-    got: str
-
-
-def _fault(engine: EngineEntry, graph_sha256: str, machine: Machine) -> _Fault | None:
-    version = machine.versions.get(engine.flavour)
-    checks = [
-        (engine.graph_sha256 == graph_sha256, f"compiled from graph {graph_sha256}", engine.graph_sha256),
-        (
-            version is not None,
-            " or ".join(TITLES[name] for name in machine.versions) + " (installed)",
-            TITLES[engine.flavour],
-        ),
-        (engine.version == version, f"{TITLES[engine.flavour]} {version} (installed)", engine.version),
-        (
-            _runs_on(engine.target, machine.capability),
-            "compute capability {}.{} (this GPU)".format(*machine.capability),
-            _asked_of_gpu(engine.target),
-        ),
-    ]
-    for passed, (good, expected, got) in enumerate(checks):
-        if not good:
-            return _Fault(file=engine.file, passed=passed, expected=expected, got=got)
-    return None
-
-
-def _runs_on(target: str, capability: tuple[int, int]) -> bool:
-    return capability >= _PORTABLE_FROM if target == "portable" else target == target_of(capability)
-
-
-def _asked_of_gpu(target: str) -> str:
-    if target == "portable":
-        return "portable: compute capability {}.{} or higher".format(*_PORTABLE_FROM)
-    return f"compute capability {target[2:-1]}.{target[-1]}"
+__all__ = ["TensorRtBackend", "engine_from_bytes"]
 
 
 def engine_from_bytes(flavour: Flavour, content: bytes, source: str) -> tuple[Any, Any, Any]:

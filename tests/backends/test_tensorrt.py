@@ -15,9 +15,10 @@ from build_engines.targets import known_targets
 from edge_ad.backends import flavours as flavours_module
 from edge_ad.backends import open_backend
 from edge_ad.backends import tensorrt as backend_module
+from edge_ad.backends.engine_choice import Machine, choose_engine
 from edge_ad.backends.flavours import Flavour, load_flavour, target_of
 from edge_ad.backends.onnxruntime import OnnxRuntimeBackend
-from edge_ad.backends.tensorrt import Machine, TensorRtBackend, choose_engine, engine_from_bytes
+from edge_ad.backends.tensorrt import TensorRtBackend, engine_from_bytes
 from edge_ad.bundle import Bundle
 from edge_ad.errors import (
     BundleCorrupt,
