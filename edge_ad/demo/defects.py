@@ -31,14 +31,16 @@ def scratch(surface: Surface, rng: np.random.Generator, pose: Pose) -> Field:
     while True:
         along, across = _stroke(rng, pose, surface.metal.shape)
         half = rng.uniform(0.45, 0.7) * np.sqrt(np.clip(1 - along * along, 0, 1)) * _judder(rng, along)
-        cover: Field = np.clip((half - np.abs(across)) * np.float32(1 / pose.pixel) + np.float32(0.5), 0, 1) * (half > 0)
+        cover: Field = np.clip((half - np.abs(across)) * np.float32(1 / pose.pixel) + np.float32(0.5), 0, 1) * (
+            half > 0
+        )
         if (cover * surface.metal).sum() > 0.8 * cover.sum():
             break
     cover *= surface.metal
     tilt = across / np.maximum(half, np.float32(0.1))
     across_y, across_x = np.gradient(across, pose.pixel)
     window = (slice(None), slice(None))
-    surface.blend(window, cover, slope_x=tilt * across_x, slope_y=tilt * across_y, gloss=0.3, albedo=0.55)
+    surface.blend(window, cover, slope_x=tilt * across_x, slope_y=tilt * across_y, gloss=0.25, albedo=0.8)
     return cover
 
 

@@ -182,7 +182,7 @@ def cut_seat(surface: Surface, rng: np.random.Generator, pose: Pose, seat: Seat)
     if seat.state == "screw":
         return bit.window, _screw(surface, bit, turned)
     _bore(surface, bit, {"drilled": HOLE, "undrilled": 0.9, "unscrewed": TAPPED}[seat.state])
-    return bit.window, bit.disc(HOLE + 0.8)
+    return bit.window, bit.disc(SPOTFACE - 0.35 if seat.state == "unscrewed" else HOLE + 0.7)
 
 
 def _bit_at(pose: Pose, centre: tuple[float, float], shape: tuple[int, ...]) -> _Bit:

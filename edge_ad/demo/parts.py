@@ -6,6 +6,8 @@ state of a defective one is its twin, equal outside the defect's mask.
 
 from __future__ import annotations
 
+import os
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -142,7 +144,7 @@ def write_dataset(
     seed: int = 0,
     size: tuple[int, int] = CAMERA,
 ) -> Path:
-    """Write an MVTec AD style data set of procedural parts.
+    """Write an MVTec AD style data set of procedural parts; it appears whole or not at all.
 
     `train/good`, `validation/good`, `test/good` and `test/<defect>` hold 000.png and on;
     `ground_truth/<defect>` holds 000_mask.png and on.
@@ -151,35 +153,45 @@ def write_dataset(
         The folder.
 
     Raises:
-        DataError: The folder cannot be written.
+        DataError: The folder is already in use, or cannot be written.
     """
     root, rng = Path(folder), np.random.default_rng(seed)
+    if root.exists():
+        raise DataError(f"{root} already exists.", expected="a new path", fix="delete it or choose another folder")
     counts: list[tuple[str, str | None, int]] = [
         ("train", None, train),
         ("validation", None, validation),
         ("test", None, test_good),
         *(("test", defect, test_per_defect) for defect in DEFECTS),
     ]
-    with Progress("drawing parts", sum(count for _, _, count in counts)) as progress:
-        for split, defect, count in counts:
-            for index in range(count):
-                image, mask = draw_part(rng, defect, size=size)
-                _write_png(root / split / (defect or "good") / f"{index:03}.png", image)
-                if defect is not None:
-                    _write_png(root / "ground_truth" / defect / f"{index:03}_mask.png", mask)
-                progress.step()
-    return root
-
-
-def _write_png(path: Path, image: Image) -> None:
-    encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+    scratch = root.with_name(root.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        encoded.tofile(path)
+        shutil.rmtree(scratch, ignore_errors=True)
+        with Progress("drawing parts", sum(count for _, _, count in counts)) as progress:
+            for split, defect, count in counts:
+                for index in range(count):
+                    _write_part(scratch, split, defect, index, draw_part(rng, defect, size=size))
+                    progress.step()
+        os.replace(scratch, root)
     except OSError as exc:
         raise DataError(
-            f"{path} could not be written.",
+            f"{root} could not be written; nothing is left there.",
             expected="a writable place with enough room",
             got=exc.strerror or exc,
             fix="free disk space or choose another folder",
         ) from exc
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return root
+
+
+def _write_part(root: Path, split: str, defect: str | None, index: int, drawn: tuple[Image, Mask]) -> None:
+    image, mask = drawn
+    _write_png(root / split / (defect or "good") / f"{index:03}.png", image)
+    if defect is not None:
+        _write_png(root / "ground_truth" / defect / f"{index:03}_mask.png", mask)
+
+
+def _write_png(path: Path, image: Image) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())

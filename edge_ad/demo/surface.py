@@ -114,8 +114,8 @@ def _bar(surface: Surface, slope_x: float, slope_y: float) -> Field:
     away_x, away_y = np.float32(slope_x) - surface.slope_x, np.float32(slope_y) - surface.slope_y
     along = away_x * surface.groove_x + away_y * surface.groove_y
     across = away_x * surface.groove_y - away_y * surface.groove_x
-    squared: Field = along * along * np.float32(1 / ALONG**2) + across * across * np.float32(1 / ACROSS**2)
-    return _bell(squared)
+    along, across = along * np.float32(1 / ALONG), across * np.float32(1 / ACROSS)
+    return _bell(along * along + across * across)
 
 
 def _bell(squared: Field) -> Field:
