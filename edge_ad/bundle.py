@@ -14,25 +14,21 @@ An edit writes new files beside the old, then the manifest last: a bundle is the
 from __future__ import annotations
 
 import dataclasses
-import errno
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edge_ad.durable import discard, own_errors, read_plain, sha256, write_durably
 from edge_ad.errors import BundleCorrupt, BundleError, BundleMismatch
-from edge_ad.manifest import Manifest, PrecisionEntry
+from edge_ad.manifest import MANIFEST, Manifest, PrecisionEntry, check_file_name
 
 __all__ = ["Bundle", "BundleEdit", "create_bundle", "sha256"]
 
-MANIFEST = "manifest.json"
 _MAX_MANIFEST_BYTES = 4 << 20
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+_UNCHANGED = "the bundle is as it was before"
+_HALF_CHANGED = "the bundle may be half changed: check it with edge-ad verify, or copy it again"
 
 
 class Bundle:
@@ -51,9 +47,7 @@ class Bundle:
         if self.path.is_file():
             raise BundleCorrupt(f"{self.path} is a file.", expected="a bundle directory", fix="unpack it first")
         try:
-            if file.stat().st_size > _MAX_MANIFEST_BYTES:
-                raise BundleCorrupt(f"{file} is too large.", expected=f"at most {_MAX_MANIFEST_BYTES} bytes")
-            return file.read_bytes()
+            return read_plain(file, _MAX_MANIFEST_BYTES)
         except OSError as exc:
             raise BundleCorrupt(
                 f"{self.path} is not a bundle.",
@@ -88,10 +82,9 @@ class Bundle:
         file = self.path / name
         if expected is None:
             raise BundleMismatch(f"{self.path} has no file {name}.", expected=" or ".join(self.manifest.files))
-        if file.is_symlink() or file.parent.is_symlink():
-            raise BundleCorrupt(f"{file} is a link.", expected="a plain file", fix="copy the bundle with its contents")
+        _refuse_linked_folder(self.path, file)
         try:
-            content = file.read_bytes()
+            content = read_plain(file)
         except OSError as exc:
             raise BundleCorrupt(
                 f"{file} cannot be read.",
@@ -118,11 +111,23 @@ class Bundle:
     def edit(self) -> Iterator[BundleEdit]:
         """Change files and manifest together: nothing changes if the block raises.
 
-        Afterwards this object describes the new bundle. Engines whose graph changed are dropped.
+        It starts from the bundle as it is on disk now, and afterwards this object describes the new bundle.
+        Engines whose graph changed are dropped.
+
+        Raises:
+            BundleError: A write failed, or another program changed the bundle meanwhile.
+            BundleCorrupt: The new manifest would not be valid.
         """
-        edit = BundleEdit(self.path, self.manifest)
+        before = self._read_manifest()
+        edit = BundleEdit(self.path, Manifest.from_json(before, str(self.path / MANIFEST)))
         try:
             yield edit
+            edit._prepare()
+            if self._read_manifest() != before:
+                raise BundleError(
+                    f"{self.path} was changed by another program meanwhile; this change was not made.",
+                    fix="run the command again, one at a time",
+                )
             edit._commit()
         finally:
             edit._discard()
@@ -140,14 +145,17 @@ class BundleEdit:
         self.path, self.manifest = path, manifest
         self._written: dict[str, Path] = {}
         self._removed: set[str] = set()
+        self._new_manifest = path / (MANIFEST + ".partial")
 
     def write(self, name: str, content: bytes) -> None:
         """Stage a file."""
+        check_file_name(name, str(self.path / MANIFEST))
         scratch = self.path / (name + ".partial")
-        with _own_errors(self.path / name):
-            scratch.parent.mkdir(parents=True, exist_ok=True)
+        with own_errors(self.path / name, _UNCHANGED):
+            _refuse_linked_folder(self.path, scratch)
+            scratch.parent.mkdir(exist_ok=True)
             self._written[name] = scratch
-            _write_durably(scratch, content)
+            write_durably(scratch, content)
         self.manifest = dataclasses.replace(self.manifest, files={**self.manifest.files, name: sha256(content)})
 
     def remove(self, name: str) -> None:
@@ -166,21 +174,26 @@ class BundleEdit:
                 self.remove(engine.file)
         self.manifest = dataclasses.replace(self.manifest, engines=tuple(current))
 
-    def _commit(self) -> None:
+    def _prepare(self) -> None:
+        """Everything that can fail, while nothing has changed yet."""
+        source = str(self.path / MANIFEST)
+        Manifest.from_json(self.manifest.to_json(), source)
         self._drop_stale_engines()
-        manifest = self.path / (MANIFEST + ".partial")
-        with _own_errors(self.path / MANIFEST):
-            _write_durably(manifest, self.manifest.to_json())
+        with own_errors(self.path / MANIFEST, _UNCHANGED):
+            write_durably(self._new_manifest, self.manifest.to_json())
+
+    def _commit(self) -> None:
+        with own_errors(self.path, _HALF_CHANGED):
             for name, scratch in self._written.items():
                 if name in self.manifest.files:
                     os.replace(scratch, self.path / name)
-            os.replace(manifest, self.path / MANIFEST)
+            os.replace(self._new_manifest, self.path / MANIFEST)
         for name in self._removed - set(self.manifest.files):
-            (self.path / name).unlink(missing_ok=True)
+            discard(self.path / name)
 
     def _discard(self) -> None:
-        for scratch in [*self._written.values(), self.path / (MANIFEST + ".partial")]:
-            scratch.unlink(missing_ok=True)
+        for scratch in [*self._written.values(), self._new_manifest]:
+            discard(scratch)
 
 
 def create_bundle(path: str | Path, manifest: Manifest, files: dict[str, bytes], *, force: bool = False) -> Bundle:
@@ -194,54 +207,58 @@ def create_bundle(path: str | Path, manifest: Manifest, files: dict[str, bytes],
     Raises:
         BundleError: The place is taken, or the disk is full.
     """
-    path = Path(path)
-    _check_place(path, force)
-    scratch = path.with_name(path.name + ".partial")
+    place = Path(path).resolve()  # a link to a bundle stays a link
+    _check_place(place, force)
+    for name in files:
+        check_file_name(name, str(place / MANIFEST))
     manifest = dataclasses.replace(manifest, files={name: sha256(content) for name, content in files.items()})
-    Manifest.from_json(manifest.to_json(), str(path / MANIFEST))
+    content = manifest.to_json()
+    Manifest.from_json(content, str(place / MANIFEST))
+    scratch = place.with_name(place.name + ".partial")
     try:
-        with _own_errors(path):
+        with own_errors(place, "what was there before still is"):
             shutil.rmtree(scratch, ignore_errors=True)
-            for name, content in [*files.items(), (MANIFEST, manifest.to_json())]:
-                (scratch / name).parent.mkdir(parents=True, exist_ok=True)
-                _write_durably(scratch / name, content)
-            if path.exists():
-                shutil.rmtree(path)
-            os.replace(scratch, path)
+            scratch.mkdir(parents=True)
+            for name, file_content in [*files.items(), (MANIFEST, content)]:
+                (scratch / name).parent.mkdir(exist_ok=True)
+                write_durably(scratch / name, file_content)
+            _replace_folder(scratch, place)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return Bundle(path)
 
 
-def _check_place(path: Path, force: bool) -> None:
-    if not path.exists():
+def _check_place(place: Path, force: bool) -> None:
+    if not place.exists():
         return
     if not force:
-        raise BundleError(f"{path} already exists.", expected="a new path", fix="choose another -o, or add --force")
-    if not (path / MANIFEST).is_file() and (path.is_file() or any(path.iterdir())):
+        raise BundleError(f"{place} already exists.", expected="a new path", fix="choose another -o, or add --force")
+    if not (place / MANIFEST).is_file() and (not place.is_dir() or any(place.iterdir())):
         raise BundleError(
-            f"{path} exists and is not a bundle, so --force will not delete it.",
+            f"{place} exists and is not a bundle, so --force will not delete it.",
             expected=f"a directory with {MANIFEST}",
             fix="choose another -o",
         )
 
 
-def _write_durably(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextmanager
-def _own_errors(path: Path) -> Iterator[None]:
+def _replace_folder(new: Path, place: Path) -> None:
+    """Put `new` in place of what is there; the old folder is deleted only once the new one stands."""
+    if not place.exists():
+        os.replace(new, place)
+        return
+    old = place.with_name(place.name + ".old.partial")
+    shutil.rmtree(old, ignore_errors=True)
+    os.replace(place, old)
     try:
-        yield
-    except OSError as exc:
-        full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise BundleError(
-            f"{path} could not be written; the bundle is as it was before.",
-            expected="a writable place with enough room",
-            got="the disk is full" if full else exc.strerror,
-            fix="free disk space and run the command again" if full else "check the path and its permissions",
-        ) from exc
+        os.replace(new, place)
+    except OSError:
+        os.replace(old, place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_linked_folder(bundle: Path, file: Path) -> None:
+    if file.parent != bundle and file.parent.is_symlink():
+        raise BundleCorrupt(
+            f"{file.parent} is a link.", expected="a folder of the bundle", fix="copy the bundle with its contents"
+        )

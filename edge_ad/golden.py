@@ -53,24 +53,29 @@ def read_golden(bundle: Bundle) -> Golden:
         BundleCorrupt: Damaged, or not of the manifest's shapes.
     """
     where = str(bundle.path / GOLDEN_FILE)
+    packed = bundle.read(GOLDEN_FILE)
     try:
-        packed = zipfile.ZipFile(io.BytesIO(bundle.read(GOLDEN_FILE)))
-        if sum(entry.file_size for entry in packed.infolist()) > _MAX_UNPACKED_BYTES:
-            raise BundleCorrupt(f"{where} unpacks to more than {_MAX_UNPACKED_BYTES} bytes.")
-        with np.load(io.BytesIO(bundle.read(GOLDEN_FILE)), allow_pickle=False) as arrays:
-            answers = {
-                name: (arrays[f"anomaly_map_{name}"], arrays[f"score_{name}"]) for name in bundle.manifest.precisions
-            }
-            golden = Golden(image=arrays["image"], answers=answers)
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as exc:
+        golden = _unpack(packed, tuple(bundle.manifest.precisions))
+    except Exception as exc:  # zipfile, zlib and numpy answer damage with a dozen kinds of error
         raise BundleCorrupt(f"{where} cannot be read.", got=exc, fix="export the bundle again") from exc
     _check_shapes(golden, bundle, where)
     return golden
 
 
+def _unpack(packed: bytes, precisions: tuple[str, ...]) -> Golden:
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        unpacked_bytes = sum(entry.file_size for entry in archive.infolist())
+    if unpacked_bytes > _MAX_UNPACKED_BYTES:
+        raise ValueError(f"it unpacks to {unpacked_bytes} bytes, more than {_MAX_UNPACKED_BYTES}")
+    with np.load(io.BytesIO(packed), allow_pickle=False) as entries:
+        arrays = {name: np.asarray(entries[name]) for name in entries.files}  # what is no array becomes one of bytes
+        answers = {name: (arrays[f"anomaly_map_{name}"], arrays[f"score_{name}"]) for name in precisions}
+        return Golden(image=arrays["image"], answers=answers)
+
+
 def _check_shapes(golden: Golden, bundle: Bundle, where: str) -> None:
     size, of_map = bundle.manifest.input, bundle.manifest.map
-    count = len(golden.image)
+    count = golden.image.shape[0] if golden.image.ndim else 0
     expected: dict[str, tuple[tuple[int, ...], object]] = {"image": ((count, size.height, size.width, 3), np.uint8)}
     got: dict[str, tuple[tuple[int, ...], object]] = {"image": (golden.image.shape, golden.image.dtype)}
     for name, (anomaly_map, score) in golden.answers.items():
@@ -79,8 +84,12 @@ def _check_shapes(golden: Golden, bundle: Bundle, where: str) -> None:
         got[f"anomaly_map_{name}"] = (anomaly_map.shape, anomaly_map.dtype)
         got[f"score_{name}"] = (score.shape, score.dtype)
     for name, wanted in expected.items():
-        if count == 0 or got[name] != wanted:
-            raise BundleCorrupt(f"{where}: {name} is wrong.", expected=wanted, got=got[name])
+        if not count or got[name] != wanted:
+            raise BundleCorrupt(f"{where}: {name} is wrong.", expected=_describe(*wanted), got=_describe(*got[name]))
+
+
+def _describe(shape: tuple[int, ...], kind: object) -> str:
+    return f"{np.dtype(kind).name} of shape {shape}"  # type: ignore[call-overload]
 
 
 def golden_error(expected: Answer, got: Answer, spread: float) -> tuple[float, float]:
@@ -106,6 +115,7 @@ def check_golden(bundle: Bundle, precision: str, backend: str, run: Run) -> floa
         window = slice(index, index + 1)
         expected = (maps[window], scores[window])
         got = run(golden.image[window])
+        _check_answer(expected, got, f"{bundle.path} in {precision} on {backend}")
         errors = golden_error(expected, got, spread)
         worst = max(worst, *errors)
         for output, error, wanted, came in zip(("anomaly_map", "score"), errors, expected, got, strict=True):
@@ -119,3 +129,14 @@ def check_golden(bundle: Bundle, precision: str, backend: str, run: Run) -> floa
                     fix="build the engines again on or for this machine, or choose another backend or precision",
                 )
     return worst
+
+
+def _check_answer(expected: Answer, got: Answer, where: str) -> None:
+    for output, wanted, came in zip(("anomaly_map", "score"), expected, got, strict=True):
+        if came.shape != wanted.shape or came.dtype != wanted.dtype:
+            raise BundleMismatch(
+                f"{where}: {output} is not what the manifest says.",
+                expected=_describe(wanted.shape, wanted.dtype),
+                got=_describe(came.shape, came.dtype),
+                fix="export the bundle again",
+            )

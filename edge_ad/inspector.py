@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_ad.backends import Backend, open_backend
 from edge_ad.bundle import Bundle
@@ -16,7 +17,10 @@ from edge_ad.frame import Frame, Image, check_image
 from edge_ad.golden import check_golden
 from edge_ad.inspection import Inspection, find_regions
 
-__all__ = ["Inspector"]
+__all__ = ["AUTO_PRECISIONS", "Inspector"]
+
+AUTO_PRECISIONS = ("int8", "fp32", "fp16")
+"""In the order in which "auto" prefers them."""
 
 
 class Inspector:
@@ -24,7 +28,7 @@ class Inspector:
 
     Args:
         bundle: A bundle directory, or an opened Bundle.
-        precision: "fp32", "fp16", "int8", or "auto": int8 where the bundle has it, else fp32.
+        precision: "fp32", "fp16", "int8", or "auto": the first of int8, fp32, fp16 that the bundle has.
         backend: "onnxruntime", "tensorrt", or "auto": TensorRT where an engine of the bundle fits this
             machine's GPU, else ONNX Runtime on the CPU. `self.backend` and every Inspection say which.
 
@@ -42,7 +46,8 @@ class Inspector:
     def __init__(self, bundle: str | Path | Bundle, *, precision: str = "auto", backend: str = "auto") -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         precisions = self.bundle.manifest.precisions
-        self.precision = ("int8" if "int8" in precisions else "fp32") if precision == "auto" else precision
+        preferred = [name for name in AUTO_PRECISIONS if name in precisions]
+        self.precision = preferred[0] if precision == "auto" else precision
         self.threshold = self.bundle.precision(self.precision).threshold
         self._size = (self.bundle.manifest.input.height, self.bundle.manifest.input.width)
         self._backend: Backend = open_backend(self.bundle, self.precision, backend)
@@ -65,11 +70,12 @@ class Inspector:
     def inspect_batch(self, frames: Sequence[Frame | Image]) -> list[Inspection]:
         """Inspect several frames in one run of the graph; `latency_ms` of each is that of the whole batch."""
         start = time.perf_counter_ns()
-        if not frames:
+        if len(frames) == 0:
             return []
         images = [check_image(f.image if isinstance(f, Frame) else f, self._size) for f in frames]
         batch = np.ascontiguousarray(images[0][None]) if len(images) == 1 else np.stack(images)
         maps, scores = self._backend.run(batch)
+        self._check_shapes(len(images), maps, scores)
         if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
             raise InspectionFault(
                 "The answer holds NaN or Inf, so there is no verdict.",
@@ -91,6 +97,16 @@ class Inspector:
             )
             for score, anomaly_map, regions in zip(scores, maps, found, strict=True)
         ]
+
+    def _check_shapes(self, count: int, maps: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> None:
+        of_map = self.bundle.manifest.map
+        if maps.shape != (count, of_map.height, of_map.width) or scores.shape != (count,):
+            raise InspectionFault(
+                f"{self.backend} gave an answer of the wrong shape.",
+                expected=f"maps ({count}, {of_map.height}, {of_map.width}), scores ({count},)",
+                got=f"maps {maps.shape}, scores {scores.shape}",
+                fix=f"edge-ad verify {self.bundle.path}",
+            )
 
     def close(self) -> None:
         """Release the backend; a second call does nothing."""

@@ -17,18 +17,30 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from edge_ad.errors import BundleCorrupt
+from edge_ad.errors import BundleCorrupt, BundleError
 
-__all__ = ["PRECISIONS", "SCHEMA", "EngineEntry", "Manifest", "PrecisionEntry", "Size"]
+__all__ = [
+    "MANIFEST",
+    "PRECISIONS",
+    "SCHEMA",
+    "EngineEntry",
+    "Manifest",
+    "PrecisionEntry",
+    "Size",
+    "check_file_name",
+]
 
+MANIFEST = "manifest.json"
 SCHEMA = 1
 PRECISIONS = ("fp32", "fp16", "int8")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_SIDE = 32768
+_MAX_DEPTH = 32
 
 T = TypeVar("T")
 
@@ -98,7 +110,15 @@ class Manifest:
     schema: int = SCHEMA
 
     def to_json(self) -> bytes:
-        return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False).encode() + b"\n"
+        """The file's content.
+
+        Raises:
+            BundleError: A number is NaN or infinite, or the provenance holds what JSON cannot.
+        """
+        try:
+            return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False).encode() + b"\n"
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise BundleError(f"The manifest of {self.name} cannot be written as JSON.", got=exc) from exc
 
     @staticmethod
     def from_json(content: bytes, source: str) -> Manifest:
@@ -108,10 +128,43 @@ class Manifest:
             BundleCorrupt: Naming the first field that is wrong.
         """
         try:
-            tree = json.loads(content)
+            tree = json.loads(content, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as exc:
             raise BundleCorrupt(f"{source} is not JSON.", got=exc, fix="export the bundle again") from exc
+        _check_depth(tree, source)
         return _manifest(_Reader(tree, source))
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_depth(tree: object, source: str) -> None:
+    level = [tree]
+    for _ in range(_MAX_DEPTH):
+        children = (
+            node.values() if isinstance(node, dict) else node for node in level if isinstance(node, dict | list)
+        )
+        level = [child for values in children for child in values]
+        if not level:
+            return
+    raise BundleCorrupt(f"{source} is nested too deeply.", expected=f"at most {_MAX_DEPTH} levels")
+
+
+def check_file_name(name: str, source: str) -> str:
+    """Return `name` if a bundle may hold a file of that name.
+
+    Raises:
+        BundleCorrupt: It leads out of the bundle, or is taken by the manifest or by unfinished files.
+    """
+    reserved = name == MANIFEST or name.endswith(".partial")
+    if not _FILE_NAME.fullmatch(name) or ".." in name or reserved:
+        raise BundleCorrupt(
+            f"{source}: a file name is unsafe.",
+            expected=f"`file` or `folder/file`, not {MANIFEST}, not ending in .partial",
+            got=repr(name)[:200],
+        )
+    return name
 
 
 class _Reader:
@@ -129,7 +182,7 @@ class _Reader:
 
     def get(self, key: str, kind: type[T]) -> T:
         value = self.tree.get(key)
-        if kind is float and type(value) is int:
+        if kind is float and type(value) is int and abs(value) <= 2**53:
             value = float(value)
         if type(value) is not kind:
             raise self.wrong(key, kind.__name__, value)
@@ -141,6 +194,12 @@ class _Reader:
         value = self.get(key, int)
         if not least <= value <= most:
             raise self.wrong(key, f"{least} to {most}", value)
+        return value
+
+    def number(self, key: str, expected: str, fits: Callable[[float], bool]) -> float:
+        value = self.get(key, float)
+        if not fits(value):
+            raise self.wrong(key, expected, value)
         return value
 
     def matching(self, key: str, pattern: re.Pattern[str], expected: str) -> str:
@@ -172,19 +231,31 @@ def _manifest(reader: _Reader) -> Manifest:
     precisions = reader.child("precisions")
     if not precisions.tree or set(precisions.tree) - set(PRECISIONS):
         raise reader.wrong("precisions", " or ".join(PRECISIONS), list(precisions.tree))
-    engines = reader.get("engines", list)
-    return Manifest(
+    manifest = Manifest(
         name=reader.get("name", str),
         method=reader.get("method", str),
         input=_size(reader.child("input")),
         map=_size(reader.child("map")),
         precisions={key: _precision(precisions.child(key), files) for key in precisions.tree},
         engines=tuple(
-            _engine(_Reader(entry, reader.source, f"engines[{index}]"), files) for index, entry in enumerate(engines)
+            _engine(_Reader(entry, reader.source, f"engines[{index}]"), files)
+            for index, entry in enumerate(reader.get("engines", list))
         ),
         provenance=reader.get("provenance", dict),
         files=files,
     )
+    _check_roles(manifest, reader)
+    return manifest
+
+
+def _check_roles(manifest: Manifest, reader: _Reader) -> None:
+    """Each file has one role, and one engine answers to each flavour, version, target and precision."""
+    files = [entry.graph for entry in manifest.precisions.values()] + [engine.file for engine in manifest.engines]
+    engines = [(e.flavour, e.version, e.target, e.precision) for e in manifest.engines]
+    for role, names in (("precisions or engines", files), ("engines", engines)):
+        twice = [name for index, name in enumerate(names) if name in names[:index]]
+        if twice:
+            raise reader.wrong(role, "each file and each engine once", twice[0])
 
 
 def _size(reader: _Reader) -> Size:
@@ -193,8 +264,7 @@ def _size(reader: _Reader) -> Size:
 
 def _files(reader: _Reader) -> dict[str, str]:
     for name in reader.tree:
-        if not _FILE_NAME.fullmatch(name) or ".." in name:
-            raise reader.wrong("", "names of the form `file` or `folder/file`", name)
+        check_file_name(name, reader.source)
         reader.matching(name, _SHA256, "a sha256 in hexadecimal")
     return dict(reader.tree)
 
@@ -211,9 +281,9 @@ def _precision(reader: _Reader, files: dict[str, str]) -> PrecisionEntry:
         graph=_listed(reader, "graph", files),
         threshold=reader.get("threshold", float),
         threshold_version=reader.count("threshold_version", 1),
-        false_reject_rate=reader.get("false_reject_rate", float),
+        false_reject_rate=reader.number("false_reject_rate", "0 to 1", lambda rate: 0 <= rate <= 1),
         normal_images=reader.count("normal_images", 1),
-        score_spread=reader.get("score_spread", float),
+        score_spread=reader.number("score_spread", "a number above 0", lambda spread: spread > 0),
     )
 
 
