@@ -107,6 +107,7 @@ def written(tmp_path: Path, report: Report) -> str:
 
 def test_every_part_is_listed_with_its_verdict_and_pictures(tmp_path):
     page = Page(written(tmp_path, REPORT))
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
     assert all(f" {part.name} " in page.text for part in PARTS)
     assert page.cells("Verdict") == page.cells("Score") == len(PARTS)
     assert page.cells("Threshold") == page.cells("Latency") == len(PARTS) + 1  # and one of the precision
