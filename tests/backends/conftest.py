@@ -1,4 +1,4 @@
-"""Fixtures that ask the machine, and fixtures that replace it."""
+"""Fixtures that replace the machine's GPU."""
 
 from __future__ import annotations
 
@@ -9,30 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from edge_ad.backends import cuda
-from edge_ad.backends.flavours import installed_flavours
-from edge_ad.errors import EdgeAdError
 from tests.backends.fake_gpu import FakePyCuda, FakeRuntime
-
-
-@pytest.fixture(scope="session")
-def gpu() -> tuple[int, int]:
-    """Compute capability of the real GPU; skips where none can run TensorRT."""
-    if not installed_flavours():
-        pytest.skip("no TensorRT is installed")
-    try:
-        return cuda.compute_capability()
-    except EdgeAdError as exc:
-        pytest.skip(f"no GPU to run on: {exc.got}")
-
-
-@pytest.fixture(scope="session")
-def no_gpu() -> None:
-    """Skips where there is a GPU, for what can only be seen without."""
-    try:
-        cuda.compute_capability()
-    except EdgeAdError:
-        return
-    pytest.skip("this machine has a GPU")
 
 
 @pytest.fixture(params=["cuda-python", "pycuda"])
