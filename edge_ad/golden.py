@@ -75,7 +75,7 @@ def _unpack(packed: bytes, precisions: tuple[str, ...]) -> Golden:
 
 def _check_shapes(golden: Golden, bundle: Bundle, where: str) -> None:
     size, of_map = bundle.manifest.input, bundle.manifest.map
-    count = golden.image.shape[0] if golden.image.ndim else 0
+    count = max(golden.image.shape[:1], default=1) or 1  # at least one frame
     expected: dict[str, tuple[tuple[int, ...], object]] = {"image": ((count, size.height, size.width, 3), np.uint8)}
     got: dict[str, tuple[tuple[int, ...], object]] = {"image": (golden.image.shape, golden.image.dtype)}
     for name, (anomaly_map, score) in golden.answers.items():
@@ -84,7 +84,7 @@ def _check_shapes(golden: Golden, bundle: Bundle, where: str) -> None:
         got[f"anomaly_map_{name}"] = (anomaly_map.shape, anomaly_map.dtype)
         got[f"score_{name}"] = (score.shape, score.dtype)
     for name, wanted in expected.items():
-        if not count or got[name] != wanted:
+        if got[name] != wanted:
             raise BundleCorrupt(f"{where}: {name} is wrong.", expected=_describe(*wanted), got=_describe(*got[name]))
 
 
