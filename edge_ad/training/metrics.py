@@ -120,7 +120,7 @@ def pixel_metrics(
         inside = labels > 0
         normal += np.bincount(bins[~inside], minlength=BINS)
         if count > 1:
-            share = 1 / np.bincount(labels.ravel())  # of one pixel in its region
+            share = 1 / np.maximum(np.bincount(labels.ravel()), 1)  # of one pixel in its region
             defective += np.bincount(bins[inside], minlength=BINS)
             overlap += np.bincount(bins[inside], weights=share[labels[inside]], minlength=BINS)
             regions += count - 1
