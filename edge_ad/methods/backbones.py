@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from edge_ad.errors import WeightsNotFound
-from edge_ad.methods.pdn import load_pdn_small
+from edge_ad.methods.pdn import PdnSmall, load_pdn_small
 
-__all__ = ["BACKBONES", "IMAGENET_MEAN", "IMAGENET_STD", "FeatureExtractor", "load_backbone"]
+__all__ = ["BACKBONES", "IMAGENET_MEAN", "IMAGENET_STD", "FeatureExtractor", "empty_backbone", "load_backbone"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in [0, 1], torchvision's ImageNet recipe
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -134,12 +134,12 @@ class ResNetTrunk(nn.Module):
 
 
 class PdnTrunk(nn.Module):
-    """The shipped PDN-S as a backbone with one output."""
+    """A PDN-S as a backbone with one output."""
 
-    def __init__(self, weights: Path | None) -> None:
+    def __init__(self, pdn: PdnSmall) -> None:
         super().__init__()
-        self.pdn = load_pdn_small(weights)
-        self.out_channels = [self.pdn.conv4.out_channels]
+        self.pdn = pdn
+        self.out_channels = [pdn.conv4.out_channels]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         return [self.pdn(image)]
@@ -159,16 +159,25 @@ def load_backbone(name: str, *, layers: tuple[int, ...] = (2, 3), weights: Path 
     Raises:
         WeightsNotFound: The checkpoint is missing, unreadable, or lacks tensors this trunk needs.
     """
+    trunk = empty_backbone(name, layers=layers)
+    spec = BACKBONES[name]
+    if spec is None:
+        trunk = PdnTrunk(load_pdn_small(weights))
+    else:
+        _load_checkpoint(trunk, name, weights or _default_path(name, spec))
+    return trunk.eval().requires_grad_(False)
+
+
+def empty_backbone(name: str, *, layers: tuple[int, ...] = (2, 3)) -> FeatureExtractor:
+    """The same trunk with random weights, for a state dict to be loaded into.
+
+    Raises:
+        WeightsNotFound: There is no such backbone.
+    """
     if name not in BACKBONES:
         raise WeightsNotFound(f"There is no backbone {name!r}.", expected=" or ".join(BACKBONES), got=name)
     spec = BACKBONES[name]
-    trunk: FeatureExtractor
-    if spec is None:
-        trunk = PdnTrunk(weights)
-    else:
-        path = weights or _default_path(name, spec)
-        trunk = ResNetTrunk(spec, layers)
-        _load_checkpoint(trunk, name, path)
+    trunk = PdnTrunk(PdnSmall()) if spec is None else ResNetTrunk(spec, layers)
     return trunk.eval().requires_grad_(False)
 
 
@@ -186,7 +195,7 @@ def _default_path(name: str, spec: ResNetSpec) -> Path:
     )
 
 
-def _load_checkpoint(trunk: ResNetTrunk, name: str, path: Path) -> None:
+def _load_checkpoint(trunk: nn.Module, name: str, path: Path) -> None:
     try:
         state: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as exc:

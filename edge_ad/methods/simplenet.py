@@ -1,0 +1,126 @@
+"""SimpleNet: pretrained local features, a linear adaptor, noise as anomalies, a small discriminator.
+
+Source: Liu, Zhou, Xu, Wang, "SimpleNet: A Simple Network for Image Anomaly Detection and Localization", CVPR 2023.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edge_ad.methods.backbones import FeatureExtractor, PdnTrunk
+from edge_ad.methods.linear_maps import blur_matrix, pad_matrix, resize_matrix
+from edge_ad.methods.pdn import CROPPED_CELLS
+
+__all__ = ["LocalFeatures", "SimpleNet", "SimpleNetOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimpleNetOptions:
+    """The paper's settings (sec. 4.3), but for the length of training.
+
+    The paper trains 160 epochs of 4 images. Its loss is flat long before; `steps` batches of `batch_patches`
+    random patches of all training images take about a minute on two cores.
+    """
+
+    backbone: str = "pdn-s"  # the paper uses wide_resnet50_2 and reports stable results across backbones (table 4)
+    layers: tuple[int, ...] = (2, 3)  # table 2
+    image_size: int = 256
+    patch_size: int = 3  # figure 6
+    noise: float = 0.015  # figure 5: standard deviation of the feature noise
+    hidden: int = 1024  # of the discriminator; the authors' code
+    margin: float = 0.5  # eq. 7: th+ = th- = 0.5
+    adaptor_learning_rate: float = 1e-4
+    discriminator_learning_rate: float = 2e-4
+    weight_decay: float = 1e-5
+    blur_sigma: float = 4.0  # sec. 3.6, in pixels of the input
+    steps: int = 1000
+    batch_patches: int = 2048
+    seed: int = 0
+
+
+class LocalFeatures(nn.Module):
+    """Locally aggregated features of a frozen backbone (sec. 3.1, eqs. 1-4).
+
+    Maps (N, 3, H, W) normalised RGB to (N, channels, h, w) at the finest layer's resolution: each layer is averaged
+    over patch_size x patch_size neighbours, brought to that resolution, and all are concatenated.
+    """
+
+    def __init__(self, backbone: FeatureExtractor, patch_size: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.patch_size = patch_size
+        self.channels = sum(backbone.out_channels)
+
+    def forward(self, image: Tensor) -> Tensor:
+        border = self.patch_size // 2
+        maps = [
+            F.avg_pool2d(feature, self.patch_size, 1, border, count_include_pad=False)
+            for feature in self.backbone(image)
+        ]
+        size = maps[0].shape[-2:]
+        return torch.cat([maps[0], *(F.interpolate(m, size=size, mode="bilinear") for m in maps[1:])], dim=1)
+
+
+class SimpleNet(nn.Module):
+    """Features, adaptor and discriminator; the anomaly generator exists in training only."""
+
+    def __init__(self, features: LocalFeatures, options: SimpleNetOptions) -> None:
+        super().__init__()
+        self.features = features
+        self.noise, self.margin = options.noise, options.margin
+        channels = features.channels
+        self.adaptor = nn.Linear(channels, channels, bias=False)  # sec. 3.2
+        self.hidden = nn.Linear(channels, options.hidden)  # sec. 3.4: the discriminator is a 2-layer perceptron
+        self.norm = nn.BatchNorm1d(options.hidden)
+        self.judge = nn.Linear(options.hidden, 1, bias=False)
+        nn.init.xavier_normal_(self.adaptor.weight)  # the authors' code
+        nn.init.xavier_normal_(self.hidden.weight)
+        nn.init.xavier_normal_(self.judge.weight)
+        rows = self._map_matrix(options)
+        self.register_buffer("to_pixels", torch.from_numpy(rows).float(), persistent=False)
+
+    def _map_matrix(self, options: SimpleNetOptions):
+        """Cells of the feature grid to pixels of the input, blurred (sec. 3.6): one matrix for both axes."""
+        with torch.no_grad():
+            cells = self.features(torch.zeros(1, 3, options.image_size, options.image_size)).shape[-1]
+        # The unpadded PDN has no cells at the border: the outermost ones stand in.
+        border = CROPPED_CELLS if isinstance(self.features.backbone, PdnTrunk) else 0
+        padded = pad_matrix(cells, border, repeat=True)
+        resized = resize_matrix(cells + 2 * border, options.image_size)
+        return blur_matrix(options.image_size, options.blur_sigma) @ resized @ padded
+
+    def discriminate(self, adapted: Tensor) -> Tensor:
+        """Normality of adapted patches, (P, channels) to (P, 1): positive for normal ones."""
+        return self.judge(F.leaky_relu(self.norm(self.hidden(adapted)), 0.2))
+
+    def loss(self, patches: Tensor) -> Tensor:
+        """Truncated L1 between normal patches and the same patches with noise (eqs. 5-7); (P, channels) in."""
+        adapted = self.adaptor(patches)
+        anomalous = adapted + torch.randn_like(adapted) * self.noise
+        normality = self.discriminate(torch.cat([adapted, anomalous]))
+        of_normal, of_anomalous = normality.chunk(2)
+        return F.relu(self.margin - of_normal).mean() + F.relu(self.margin + of_anomalous).mean()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) normalised RGB to the anomaly map (N, H, W) and its maximum (N,) (eqs. 10 and 11)."""
+        hidden = _as_convolution(self.adaptor, self.features(image))
+        hidden = F.leaky_relu(self._normed_hidden(hidden), 0.2)
+        # The last layer as a weighted sum over channels, so that precision passes leave it in float32.
+        score_map = -(hidden.float() * self.judge.weight.view(1, -1, 1, 1)).sum(1)
+        anomaly_map = self.to_pixels @ score_map @ self.to_pixels.T
+        return anomaly_map, anomaly_map.amax((1, 2))
+
+    def _normed_hidden(self, adapted: Tensor) -> Tensor:
+        """The discriminator's first layer with its batch norm's running statistics folded in: one convolution."""
+        scale = self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()
+        weight = self.hidden.weight * scale[:, None]
+        bias = (self.hidden.bias - self.norm.running_mean) * scale + self.norm.bias
+        return F.conv2d(adapted, weight[:, :, None, None], bias)
+
+
+def _as_convolution(layer: nn.Linear, x: Tensor) -> Tensor:
+    return F.conv2d(x, layer.weight[:, :, None, None], layer.bias)

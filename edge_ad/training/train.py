@@ -1,0 +1,106 @@
+"""One door to every method: train a run, load it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save
+from torch import nn
+
+from edge_ad.errors import TrainingError
+from edge_ad.methods.efficientad import EfficientAdOptions
+from edge_ad.methods.simplenet import SimpleNetOptions
+from edge_ad.training.checkpoint import write_options, write_whole
+from edge_ad.training.dataset import open_dataset
+from edge_ad.training.fit_efficientad import empty_efficientad, fit_efficientad
+from edge_ad.training.fit_simplenet import empty_simplenet, fit_simplenet
+from edge_ad.training.run import RunRecord, read_run, split_images
+
+__all__ = ["METHODS", "Method", "load_run", "train"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """How one published method is trained and rebuilt."""
+
+    options: type[Any]
+    fit: Callable[..., nn.Module]
+    empty: Callable[..., nn.Module]
+
+
+METHODS: dict[str, Method] = {
+    "simplenet": Method(options=SimpleNetOptions, fit=fit_simplenet, empty=empty_simplenet),
+    "efficientad-s": Method(options=EfficientAdOptions, fit=fit_efficientad, empty=empty_efficientad),
+}
+
+
+def train(method: str, dataset_folder: Path, output: Path, options: Any, **sources: Path | None) -> Path:
+    """Train `method` on the good images of a data set; returns the run's folder.
+
+    A run that was interrupted goes on; a finished one is left as it is.
+
+    Args:
+        options: An instance of METHODS[method].options.
+        sources: Where files lie that are not part of the result: `weights` of SimpleNet's backbone.
+
+    Raises:
+        TrainingError: The folder holds a run with other options.
+        DatasetLayoutError, TooFewImages, UnreadableImage, WeightsNotFound: From the data and the weights.
+    """
+    dataset = open_dataset(dataset_folder)
+    split = split_images(dataset, options.seed)
+    output.mkdir(parents=True, exist_ok=True)
+    _same_options_or_new(output, options)
+    if (output / "run.json").exists():
+        return output
+    write_options(output, options)
+    start = time.monotonic()
+    network = METHODS[method].fit(split, options, output, **sources)
+    state = {key: value.contiguous() for key, value in network.state_dict().items()}
+    write_whole(output / "model.safetensors", save(state))
+    RunRecord.of(method, dataset, split, time.monotonic() - start).write(output)
+    (output / "checkpoint.pt").unlink(missing_ok=True)
+    return output
+
+
+def _same_options_or_new(output: Path, options: Any) -> None:
+    """A run goes on only with the options it began with."""
+    file = output / "options.json"
+    if not file.exists():
+        return
+    before = json.loads(file.read_text())
+    now = json.loads(json.dumps(dataclasses.asdict(options), default=str))
+    changed = [key for key in now if before.get(key) != now[key]]
+    if changed:
+        raise TrainingError(
+            f"{output} holds a run with other options.",
+            expected={key: before.get(key) for key in changed},
+            got={key: now[key] for key in changed},
+            fix="choose another -o, or give the options the run began with",
+        )
+
+
+def load_run(folder: Path) -> tuple[nn.Module, RunRecord, dict[str, Any]]:
+    """The trained network in evaluation mode, its record and its options.
+
+    Raises:
+        TrainingError: Not a finished run.
+    """
+    record, options = read_run(folder)
+    if record.method not in METHODS:
+        raise TrainingError(f"{folder} was trained with an unknown method.", expected=list(METHODS), got=record.method)
+    method = METHODS[record.method]
+    try:
+        network = method.empty(method.options(**options))
+        network.load_state_dict(load_file(folder / "model.safetensors"))
+    except (OSError, TypeError, RuntimeError) as exc:
+        raise TrainingError(f"The run in {folder} cannot be loaded.", got=exc, fix="train it again") from exc
+    return network.eval(), record, options
+
+
