@@ -53,6 +53,7 @@ class Inspection:
 
     @property
     def is_anomalous(self) -> bool:
+        """The score is above the threshold."""
         return self.score > self.threshold
 
     def to_json(self) -> dict[str, Any]:

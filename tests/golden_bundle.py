@@ -112,3 +112,8 @@ def swap_file(bundle: Path, name: str, content: bytes) -> None:
 def snapshot(folder: Path) -> dict[str, bytes]:
     """Every file below a folder with its bytes."""
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def contents(bundle: Bundle) -> dict[str, bytes]:
+    """The files of a bundle by name, without the manifest."""
+    return {name: bundle.read(name) for name in bundle.manifest.files}
