@@ -15,7 +15,7 @@ import numpy.typing as npt
 from edge_ad.demo.flange import Pose
 from edge_ad.demo.surface import Field, Surface
 
-__all__ = ["DEFECTS", "SURFACE_DEFECTS", "Mask"]
+__all__ = ["DEFECTS", "SURFACE_DEFECTS", "Mask", "dent", "scratch", "stain"]
 
 Mask: TypeAlias = npt.NDArray[np.uint8]
 """(height, width) uint8: 255 where the part is defective, 0 elsewhere."""

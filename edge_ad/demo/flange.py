@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_ad.demo.surface import Field, Surface, Window
 
-__all__ = ["BOLT_CIRCLE", "OUTER", "Pose", "Seat", "cut_flange", "cut_seat", "seats"]
+__all__ = ["BOLT_CIRCLE", "OUTER", "Pose", "Seat", "cut_flange", "cut_seat", "polar", "seats"]
 
 OUTER = 50.0
 BORE = 11.0

@@ -19,7 +19,19 @@ from torch import Tensor, nn
 from edge_ad.errors import WeightsNotFound
 from edge_ad.methods.pdn import PdnSmall, load_pdn_small
 
-__all__ = ["BACKBONES", "IMAGENET_MEAN", "IMAGENET_STD", "FeatureExtractor", "empty_backbone", "load_backbone"]
+__all__ = [
+    "BACKBONES",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "BasicBlock",
+    "Bottleneck",
+    "FeatureExtractor",
+    "PdnTrunk",
+    "ResNetSpec",
+    "ResNetTrunk",
+    "empty_backbone",
+    "load_backbone",
+]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in [0, 1], torchvision's ImageNet recipe
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -78,6 +90,8 @@ def _shortcut(channels_in: int, channels_out: int, stride: int) -> nn.Module | N
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetSpec:
+    """What tells one ResNet from another, and the file torchvision publishes its weights in."""
+
     block: type[BasicBlock] | type[Bottleneck]
     depths: tuple[int, int, int, int]
     group_width: int
