@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -56,9 +57,7 @@ class Autoencoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = (3, 32, 32, 64, 64, 64)
-        self.encoder = nn.ModuleList(
-            nn.Conv2d(a, b, 4, 2, 1) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.encoder = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in pairwise(widths))
         self.bottleneck = nn.Conv2d(64, 64, 8)
         self.decoder = nn.ModuleList(nn.Conv2d(64, 64, 4, 1, 2) for _ in range(6))
         self.sizes = (3, 8, 15, 32, 63, 127)  # before each decoder convolution, which adds one pixel

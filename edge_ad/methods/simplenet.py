@@ -107,20 +107,18 @@ class SimpleNet(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) normalised RGB to the anomaly map (N, H, W) and its maximum (N,) (eqs. 10 and 11)."""
-        hidden = _as_convolution(self.adaptor, self.features(image))
-        hidden = F.leaky_relu(self._normed_hidden(hidden), 0.2)
-        # The last layer as a weighted sum over channels, so that precision passes leave it in float32.
-        score_map = -(hidden.float() * self.judge.weight.view(1, -1, 1, 1)).sum(1)
+        patches = self.features(image).permute(0, 2, 3, 1)
+        score_map = -self.judge(F.leaky_relu(self._first_layers(patches), 0.2)).squeeze(-1)
         anomaly_map = self.to_pixels @ score_map @ self.to_pixels.T
         return anomaly_map, anomaly_map.amax((1, 2))
 
-    def _normed_hidden(self, adapted: Tensor) -> Tensor:
-        """The discriminator's first layer with its batch norm's running statistics folded in: one convolution."""
+    def _first_layers(self, patches: Tensor) -> Tensor:
+        """Adaptor, hidden layer and the running statistics of its norm: all linear in inference, so one layer.
+
+        It stays a matrix product, which precision passes leave in float32: the discriminator tells noise of 0.015,
+        less than one step of INT8.
+        """
         scale = self.norm.weight / (self.norm.running_var + self.norm.eps).sqrt()
-        weight = self.hidden.weight * scale[:, None]
+        weight = (self.hidden.weight @ self.adaptor.weight) * scale[:, None]
         bias = (self.hidden.bias - self.norm.running_mean) * scale + self.norm.bias
-        return F.conv2d(adapted, weight[:, :, None, None], bias)
-
-
-def _as_convolution(layer: nn.Linear, x: Tensor) -> Tensor:
-    return F.conv2d(x, layer.weight[:, :, None, None], layer.bias)
+        return F.linear(patches, weight, bias)

@@ -46,7 +46,8 @@ class DistillOptions:
     """What a distillation is made of.
 
     The paper trains 60,000 steps of 16 images with Adam at 1e-4 on all of ImageNet. With fewer steps a
-    higher peak with warm-up and cosine decay gets further; these defaults take about 50 minutes of two cores and made the shipped teacher.
+    higher peak with warm-up and cosine decay gets further; these defaults take about 50 minutes of two cores and
+    made the shipped teacher.
     """
 
     images: Path

@@ -1,9 +1,9 @@
 """A finished training run: a folder that `export` turns into a bundle.
 
-    options.json        the resolved options of the method
-    run.json            method, data set, split, image sizes: provenance
-    model.safetensors   the trained network's tensors
-    checkpoint.pt       while training, to resume
+options.json        the resolved options of the method
+run.json            method, data set, split, image sizes: provenance
+model.safetensors   the trained network's tensors
+checkpoint.pt       while training, to resume
 """
 
 from __future__ import annotations

@@ -102,5 +102,3 @@ def load_run(folder: Path) -> tuple[nn.Module, RunRecord, dict[str, Any]]:
     except (OSError, TypeError, RuntimeError) as exc:
         raise TrainingError(f"The run in {folder} cannot be loaded.", got=exc, fix="train it again") from exc
     return network.eval(), record, options
-
-

@@ -1,0 +1,198 @@
+"""The flow: images in; graphs, thresholds, golden answers and an honest report into the bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibration.cost import measure_cost, scores_of
+from calibration.fp16 import fp16_from_fp32
+from calibration.int8 import int8_from_fp32
+from edge_ad.backends.onnxruntime import OUTPUTS, open_session
+from edge_ad.bundle import Bundle
+from edge_ad.errors import BundleMismatch, FrameError, TooFewImages
+from edge_ad.frame import Image, check_image, read_image
+from edge_ad.golden import GOLDEN_FILE, Answer, Golden, read_golden
+from edge_ad.manifest import PrecisionEntry
+from edge_ad.threshold import DEFAULT_FALSE_REJECT_RATE, FittedThreshold, fit_threshold
+from edge_ad.training.dataset import Dataset, open_dataset
+from edge_ad.training.defects import cut_paste
+from edge_ad.training.evaluate import evaluate
+from edge_ad.training.run import image_hash
+
+__all__ = ["REPORT_FILE", "CalibrationOptions", "calibrate"]
+
+REPORT_FILE = "report.json"
+MIN_IMAGES = 10
+RANGE_IMAGES = 64  # activations' ranges settle long before; each counts twice, with and without a defect
+COST_IMAGES = 16  # and as many with a synthetic defect
+SEARCH_FRAMES = 8  # of those, for every step of the search for sensitive layers
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationOptions:
+    """What to make and from what.
+
+    Attributes:
+        images: Normal images of the camera's size: a plain folder, or a data set's train/good (and validation/good).
+        test: A data set with labelled test images, for the AUROC of each precision.
+        precisions: "fp16" and "int8", or one of them. float32's threshold is refitted as well.
+        false_reject_rate: Share of normal parts that may be rejected.
+    """
+
+    images: Path
+    test: Path | None = None
+    precisions: tuple[str, ...] = ("fp16", "int8")
+    false_reject_rate: float = DEFAULT_FALSE_REJECT_RATE
+    seed: int = 0
+
+
+def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
+    """Add the precisions to the bundle, refit every threshold; returns the report (also `report.json`).
+
+    Raises:
+        TooFewImages: Fewer than 10 images.
+        FrameError: An image is not of the camera's size.
+        CalibrationError: A precision cannot be made.
+        BundleError: The bundle cannot be read or written; then it is as it was before.
+    """
+    size = (bundle.manifest.input.height, bundle.manifest.input.width)
+    paths = _normal_images(options.images, size)
+    unseen, note = _unseen(paths, bundle)
+    labelled = open_dataset(options.test) if options.test else None
+    content = bundle.read(bundle.precision("fp32").graph)
+    reference = open_session(content, "the float32 graph")
+    frames = _cost_frames(_evenly(unseen, COST_IMAGES), options.seed)
+    expected = [reference.run(OUTPUTS, {"image": frame[None]}) for frame in frames]
+    baseline = fit_threshold(scores_of(reference, unseen, "fp32 threshold"), options.false_reject_rate)
+    graphs, report = _make(content, _evenly(paths, RANGE_IMAGES), frames, baseline, options)
+
+    golden = read_golden(bundle)
+    entries, answers = dict(bundle.manifest.precisions), dict(golden.answers)
+    for precision, graph in graphs.items():
+        session = reference if precision == "fp32" else open_session(graph, f"the {precision} graph")
+        fitted = baseline
+        if precision != "fp32":
+            fitted = fit_threshold(scores_of(session, unseen, f"{precision} threshold"), options.false_reject_rate)
+        cost = measure_cost(session, frames, expected, baseline.score_spread, baseline.threshold)
+        report[precision] |= {"threshold": fitted.threshold, "bytes": len(graph), **dataclasses.asdict(cost)}
+        if labelled is not None:
+            report[precision] |= _accuracy(session, labelled, size, precision)
+        entries[precision] = _entry(precision, entries.get(precision), fitted)
+        answers[precision] = _answers(session, golden.image)
+    for precision in set(entries) - set(graphs):
+        report[precision] = {"threshold": entries[precision].threshold, "note": "from an earlier calibration"}
+    report["threshold_images"] = note
+    _store(bundle, graphs, entries, Golden(image=golden.image, answers=answers), report)
+    return report
+
+
+def _make(
+    content: bytes, paths: list[Path], frames: list[Image], baseline: FittedThreshold, options: CalibrationOptions
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The graphs by precision, float32 first, and what is to be said of how they were made."""
+    graphs, report = {"fp32": content}, {"fp32": {}}
+    if "fp16" in options.precisions:
+        graphs["fp16"], report["fp16"] = fp16_from_fp32(content), {}
+    if "int8" in options.precisions:
+        quantised = int8_from_fp32(
+            content,
+            paths,
+            frames[:: max(1, len(frames) // SEARCH_FRAMES)],
+            spread=baseline.score_spread,
+            threshold=baseline.threshold,
+            seed=options.seed,
+        )
+        graphs["int8"] = quantised.content
+        report["int8"] = {
+            "float_layers": quantised.float_layers,
+            "sensitivity": quantised.sensitivity,
+            "within_limits": quantised.within_limits,
+        }
+    return graphs, report
+
+
+def _store(
+    bundle: Bundle,
+    graphs: dict[str, bytes],
+    entries: dict[str, PrecisionEntry],
+    golden: Golden,
+    report: dict[str, Any],
+) -> None:
+    with bundle.edit() as edit:
+        for precision, graph in graphs.items():
+            if precision != "fp32":
+                edit.write(entries[precision].graph, graph)
+        edit.write(GOLDEN_FILE, golden.to_bytes())
+        edit.write(REPORT_FILE, json.dumps(report, indent=2).encode() + b"\n")
+        edit.manifest = dataclasses.replace(edit.manifest, precisions=entries)
+
+
+def _normal_images(folder: Path, size: tuple[int, int]) -> list[Path]:
+    dataset = open_dataset(folder)
+    paths = [*dataset.train, *dataset.validation]
+    if len(paths) < MIN_IMAGES:
+        raise TooFewImages(
+            f"{folder} holds too few normal images to calibrate with.",
+            expected=f"at least {MIN_IMAGES} images of good parts from the camera",
+            got=len(paths),
+            fix="add images; random data is never used",
+        )
+    for path in paths:
+        try:
+            check_image(read_image(path), size)
+        except FrameError as exc:
+            raise FrameError(f"{path}: {exc.what}", expected=exc.expected, got=exc.got, fix=exc.fix) from exc
+    return paths
+
+
+def _unseen(paths: list[Path], bundle: Bundle) -> tuple[list[Path], str]:
+    """Images the network was not trained on: on its own training images scores are too low for a threshold."""
+    trained_on = set(bundle.manifest.provenance.get("training_hashes", ()))
+    unseen = [path for path in paths if image_hash(path) not in trained_on]
+    if len(unseen) >= MIN_IMAGES:
+        return unseen, f"{len(unseen)} normal images, none of them trained on"
+    return paths, (
+        f"all {len(paths)} normal images, {len(paths) - len(unseen)} of them trained on: expect more false rejects; "
+        f"with {MIN_IMAGES} or more images that were not trained on, only those are used"
+    )
+
+
+def _evenly(paths: Sequence[Path], count: int) -> list[Path]:
+    step = max(1.0, len(paths) / count)
+    return [paths[int(index * step)] for index in range(min(count, len(paths)))]
+
+
+def _cost_frames(paths: Sequence[Path], seed: int) -> list[Image]:
+    rng = np.random.default_rng((seed, 1))
+    frames = [read_image(path) for path in paths]
+    return [*frames, *(cut_paste(frame, rng) for frame in frames)]  # the same share of each at any even stride
+
+
+def _accuracy(session: Any, dataset: Dataset, size: tuple[int, int], precision: str) -> dict[str, float | None]:
+    evaluation = evaluate(lambda images: _answers(session, images), dataset, size, f"{precision} accuracy")
+    return {key: getattr(evaluation, key) for key in ("image_auroc", "image_f1max", "pixel_auroc", "aupro")}
+
+
+def _entry(precision: str, before: PrecisionEntry | None, fitted: FittedThreshold) -> PrecisionEntry:
+    return PrecisionEntry(
+        graph=before.graph if before else f"model.{precision}.onnx",
+        threshold_version=before.threshold_version + 1 if before else 1,
+        **dataclasses.asdict(fitted),
+    )
+
+
+def _answers(session: Any, images: np.ndarray[Any, np.dtype[np.uint8]]) -> Answer:
+    """Frame by frame: memory stays that of one frame."""
+    pairs = [session.run(OUTPUTS, {"image": images[index : index + 1]}) for index in range(len(images))]
+    maps, scores = zip(*pairs, strict=True)
+    answer: Answer = np.concatenate(maps), np.concatenate(scores)
+    if not all(np.isfinite(part).all() for part in answer):
+        raise BundleMismatch("A graph answers a real frame with NaN or Inf.", expected="finite maps and scores")
+    return answer

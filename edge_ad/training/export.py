@@ -1,0 +1,211 @@
+"""From a training run to a bundle with the one graph in float32."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from edge_ad.backends.onnxruntime import OUTPUTS, open_session
+from edge_ad.bundle import Bundle, create_bundle
+from edge_ad.errors import ExportError
+from edge_ad.frame import Image, read_image
+from edge_ad.golden import GOLDEN_FILE, Answer, Golden, golden_error
+from edge_ad.manifest import Manifest, PrecisionEntry, Size
+from edge_ad.methods.graph import InspectionGraph
+from edge_ad.progress import Progress
+from edge_ad.threshold import FittedThreshold, fit_threshold
+from edge_ad.training.defects import cut_paste
+from edge_ad.training.run import RunRecord
+from edge_ad.training.train import load_run
+
+__all__ = ["PARITY_TOLERANCE", "REPORT_FILE", "at_camera_size", "export", "onnx_from_graph", "run_session"]
+
+GRAPH_FILE = "model.onnx"
+REPORT_FILE = "report.json"
+OPSET = 18
+PARITY_TOLERANCE = 1e-3  # largest score difference torch - ONNX Runtime, in spreads of normal scores
+PARITY_BATCHES = (1, 2, 5)
+
+
+def export(run: Path, output: Path, *, camera: tuple[int, int] | None = None, force: bool = False) -> Bundle:
+    """Write a bundle for frames of `camera` (height, width), by default the size of the training images.
+
+    The threshold comes from the run's validation images. Torch and ONNX Runtime are compared on them.
+
+    Raises:
+        TrainingError: `run` is not a finished run.
+        ExportError: Torch and ONNX Runtime disagree, or the validation images are gone.
+        BundleError: The bundle cannot be written.
+    """
+    network, record, options = load_run(run)
+    camera = camera or record.camera
+    graph = InspectionGraph(network, camera, options["image_size"]).eval()
+    content = onnx_from_graph(graph)
+    session = open_session(content, f"the graph of {run}")
+    frames = _validation_frames(record, camera)
+    scores = _scores(session, frames)
+    fitted = fit_threshold(scores)
+    golden = Golden(image=_golden_frames(frames), answers={})
+    golden = Golden(image=golden.image, answers={"fp32": run_session(session, golden.image)})
+    parity = _check_parity(graph, session, frames, fitted.score_spread)
+    manifest = _manifest(record, options, camera, golden.answers["fp32"], fitted)
+    report = {"fp32": {"threshold": fitted.threshold, "torch_parity_spreads": parity}}
+    files = {
+        GRAPH_FILE: content,
+        GOLDEN_FILE: golden.to_bytes(),
+        REPORT_FILE: json.dumps(report, indent=2).encode() + b"\n",
+    }
+    return create_bundle(output, manifest, files, force=force)
+
+
+def onnx_from_graph(graph: InspectionGraph) -> bytes:
+    """The graph as ONNX with a dynamic batch, constants folded and batch norms merged into convolutions."""
+    height, width = graph.camera
+    image = torch.zeros(2, height, width, 3, dtype=torch.uint8)  # a batch of 1 would be baked in
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # the exporter's own deprecations
+            program = torch.onnx.export(
+                graph,
+                (image,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["image"],
+                output_names=list(OUTPUTS),
+                dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1)}},
+                verbose=False,
+            )
+    except Exception as exc:  # the exporter raises many types
+        raise ExportError("The network could not be exported to ONNX.", got=exc) from exc
+    buffer = io.BytesIO()
+    onnx.save(_stripped(program.model_proto), buffer)
+    return _folded(buffer.getvalue())
+
+
+def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without the exporter's stack traces: they hold paths of the machine that exported."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del model.graph.metadata_props[:]
+    for value in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
+        del value.metadata_props[:]
+    return model
+
+
+def _folded(content: bytes) -> bytes:
+    """Semantics-preserving clean-up by ONNX Runtime: constant folding, batch norm into convolution."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
+        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        model = onnx.load(options.optimized_model_filepath)
+    foreign = {node.op_type for node in model.graph.node if node.domain not in ("", "ai.onnx")}
+    if foreign:
+        raise ExportError("The graph holds operators outside standard ONNX.", got=sorted(foreign))
+    standard = [opset for opset in model.opset_import if opset.domain == ""]
+    del model.opset_import[:]
+    model.opset_import.extend(standard)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
+def run_session(session: Any, images: np.ndarray) -> Answer:
+    """Maps and scores of (N, H, W, 3) uint8, frame by frame: memory stays that of one frame."""
+    answers = [session.run(OUTPUTS, {"image": images[index : index + 1]}) for index in range(len(images))]
+    maps, scores = zip(*answers, strict=True)
+    return np.concatenate(maps), np.concatenate(scores)
+
+
+def _scores(session: Any, frames: Sequence[Image]) -> np.ndarray:
+    scores = []
+    with Progress("validation scores", len(frames)) as progress:
+        for frame in frames:
+            scores.append(session.run(["score"], {"image": frame[None]})[0][0])
+            progress.step()
+    return np.array(scores)
+
+
+def _validation_frames(record: RunRecord, camera: tuple[int, int]) -> list[Image]:
+    missing = [path for path in record.validation if not Path(path).is_file()]
+    if missing:
+        raise ExportError(
+            "The run's validation images are gone, so no threshold can be fitted.",
+            expected=missing[0],
+            got="no such file",
+            fix="put the data set back where it was when the run was trained, or train again",
+        )
+    return [at_camera_size(read_image(path), camera) for path in record.validation]
+
+
+def at_camera_size(image: Image, camera: tuple[int, int]) -> Image:
+    """The image itself, or resized where the exported camera is not the one the images came from."""
+    if image.shape[:2] == camera:
+        return image
+    shrinking = image.shape[0] > camera[0] or image.shape[1] > camera[1]
+    height, width = camera
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+    return resized  # type: ignore[return-value]
+
+
+def _golden_frames(frames: Sequence[Image]) -> np.ndarray:
+    """A normal frame and one with a synthetic defect: quiet and loud activations both count."""
+    return np.stack([frames[0], cut_paste(frames[-1], np.random.default_rng(0))])
+
+
+def _check_parity(graph: InspectionGraph, session: Any, frames: Sequence[Image], spread: float) -> float:
+    """Largest score difference between torch and ONNX Runtime over batches of 1, 2 and 5, in spreads."""
+    worst = 0.0
+    for batch in PARITY_BATCHES:
+        images = np.stack([frames[index % len(frames)] for index in range(batch)])
+        with torch.inference_mode():
+            expected = tuple(output.numpy() for output in graph(torch.from_numpy(images)))
+        worst = max(worst, golden_error(expected, tuple(session.run(OUTPUTS, {"image": images})), spread)[1])
+    if not worst <= PARITY_TOLERANCE:
+        raise ExportError(
+            "Torch and ONNX Runtime disagree on the score.",
+            expected=f"at most {PARITY_TOLERANCE} spreads of normal scores",
+            got=f"{worst:.2g} spreads",
+        )
+    return worst
+
+
+def _manifest(
+    record: RunRecord, options: dict[str, Any], camera: tuple[int, int], answer: Answer, fitted: FittedThreshold
+) -> Manifest:
+    entry = PrecisionEntry(
+        graph=GRAPH_FILE,
+        threshold=fitted.threshold,
+        threshold_version=1,
+        false_reject_rate=fitted.false_reject_rate,
+        normal_images=fitted.normal_images,
+        score_spread=fitted.score_spread,
+    )
+    map_height, map_width = answer[0].shape[1:]
+    return Manifest(
+        name=record.name,
+        method=record.method,
+        input=Size(height=camera[0], width=camera[1]),
+        map=Size(height=map_height, width=map_width),
+        precisions={"fp32": entry},
+        provenance={
+            "options": {key: value for key, value in options.items() if key not in ("teacher", "penalty_images")},
+            "trained_at": list(record.camera),
+            "training_hashes": list(record.training_hashes),
+            "training_seconds": record.seconds,
+            "versions": {**record.versions, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+        },
+    )
