@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from calibration.cli import add_arguments, main, run
 
 if TYPE_CHECKING:
-    from calibration.calibrate import CalibrationOptions, calibrate
+    from calibration.flow import CalibrationOptions, calibrate
 
 __all__ = ["CalibrationOptions", "add_arguments", "calibrate", "main", "run"]
 
@@ -15,7 +15,7 @@ __all__ = ["CalibrationOptions", "add_arguments", "calibrate", "main", "run"]
 def __getattr__(name: str) -> object:
     """onnx and scipy load when calibration starts, not when its help is asked for."""
     if name in ("CalibrationOptions", "calibrate"):
-        from calibration import calibrate as module
+        from calibration import flow
 
-        return getattr(module, name)
+        return getattr(flow, name)
     raise AttributeError(name)

@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         EdgeAdError: The caller prints it and exits with 1.
     """
-    from calibration.calibrate import CalibrationOptions, calibrate
+    from calibration.flow import CalibrationOptions, calibrate
     from edge_ad.bundle import Bundle
 
     options = CalibrationOptions(

@@ -72,7 +72,8 @@ def fp16_from_fp32(content: bytes) -> bytes:
             raise CalibrationError("The graph ends in a convolution: it has no score tail.", got=output.name)
     _replace_nodes(graph, nodes, halved.values())
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString()
+    result: bytes = model.SerializeToString()
+    return result
 
 
 def _named(model: ModelProto) -> ModelProto:

@@ -14,7 +14,7 @@ from edge_ad.backends import Backend, open_backend
 from edge_ad.bundle import Bundle
 from edge_ad.errors import InspectionFault
 from edge_ad.frame import Frame, Image, check_image
-from edge_ad.golden import check_golden
+from edge_ad.golden import Answer, check_golden
 from edge_ad.inspection import Inspection, find_regions
 
 __all__ = ["AUTO_PRECISIONS", "Inspector"]
@@ -31,6 +31,9 @@ class Inspector:
         precision: "fp32", "fp16", "int8", or "auto": the first of int8, fp32, fp16 that the bundle has.
         backend: "onnxruntime", "tensorrt", or "auto": TensorRT where an engine of the bundle fits this
             machine's GPU, else ONNX Runtime on the CPU. `self.backend` and every Inspection say which.
+
+    Attributes:
+        size: (height, width) of the frames it takes.
 
     Raises:
         BundleCorrupt: A file is missing, truncated or altered.
@@ -49,7 +52,7 @@ class Inspector:
         preferred = [name for name in AUTO_PRECISIONS if name in precisions]
         self.precision = preferred[0] if precision == "auto" else precision
         self.threshold = self.bundle.precision(self.precision).threshold
-        self._size = (self.bundle.manifest.input.height, self.bundle.manifest.input.width)
+        self.size = (self.bundle.manifest.input.height, self.bundle.manifest.input.width)
         self._backend: Backend = open_backend(self.bundle, self.precision, backend)
         self.backend = self._backend.name
         try:
@@ -72,18 +75,10 @@ class Inspector:
         start = time.perf_counter_ns()
         if len(frames) == 0:
             return []
-        images = [check_image(f.image if isinstance(f, Frame) else f, self._size) for f in frames]
+        images = [check_image(f.image if isinstance(f, Frame) else f, self.size) for f in frames]
         batch = np.ascontiguousarray(images[0][None]) if len(images) == 1 else np.stack(images)
-        maps, scores = self._backend.run(batch)
-        self._check_shapes(len(images), maps, scores)
-        if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
-            raise InspectionFault(
-                "The answer holds NaN or Inf, so there is no verdict.",
-                expected="finite scores and maps",
-                got=f"scores {scores.tolist()}",
-                fix=f"edge-ad verify {self.bundle.path}",
-            )
-        found = [find_regions(anomaly_map, self.threshold, self._size) for anomaly_map in maps]
+        maps, scores = self.answer(batch)
+        found = [find_regions(anomaly_map, self.threshold, self.size) for anomaly_map in maps]
         latency_ms = (time.perf_counter_ns() - start) / 1e6
         return [
             Inspection(
@@ -97,6 +92,23 @@ class Inspector:
             )
             for score, anomaly_map, regions in zip(scores, maps, found, strict=True)
         ]
+
+    def answer(self, images: npt.NDArray[np.uint8]) -> Answer:
+        """Maps (N, h, w) and scores (N,) of a batch (N, H, W, 3) uint8 BGR, without verdicts.
+
+        Raises:
+            InspectionFault: NaN or Inf in the answer, or the backend failed.
+        """
+        maps, scores = self._backend.run(images)
+        self._check_shapes(len(images), maps, scores)
+        if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
+            raise InspectionFault(
+                "The answer holds NaN or Inf, so there is no verdict.",
+                expected="finite scores and maps",
+                got=f"scores {scores.tolist()}",
+                fix=f"edge-ad verify {self.bundle.path}",
+            )
+        return maps, scores
 
     def _check_shapes(self, count: int, maps: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> None:
         of_map = self.bundle.manifest.map

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge_ad.frame import Image, check_image
+from edge_ad.errors import DataError
+from edge_ad.frame import Frame, Image, check_image
 from edge_ad.inspection import Inspection, Region
 
-__all__ = ["draw_heat", "draw_overlay"]
+__all__ = ["draw_heat", "draw_overlay", "save_overlay"]
 
 QUIET, FULL = 0.55, 2.2  # levels where colour begins and where it is strongest; 1.0 is the threshold
 STRONGEST = 0.55  # share of colour at FULL: the part stays visible underneath
@@ -27,6 +29,26 @@ SMALLEST = 480  # pixels of width a verdict strip needs to be legible
 INK, MUTED, PAPER = (245, 242, 240), (176, 168, 162), (32, 27, 24)
 VERDICTS = {False: ("GOOD", (88, 138, 30)), True: ("ANOMALOUS", (52, 44, 200))}
 FONT = cv2.FONT_HERSHEY_DUPLEX
+
+
+def save_overlay(folder: Path, frame: Frame, inspection: Inspection) -> Path:
+    """Write the overlay of a frame as `folder`/<source's name>_<sequence>.jpg; returns the path.
+
+    Raises:
+        DataError: It could not be written; nothing is left of it.
+    """
+    path = folder / f"{Path(frame.camera).stem}_{frame.sequence:06d}.jpg"
+    _, encoded = cv2.imencode(".jpg", draw_overlay(frame.image, inspection), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded.tobytes())
+    except OSError as exc:
+        if path.is_file():
+            path.unlink()
+        raise DataError(
+            f"{path} could not be written.", expected="a writable folder with room", got=exc.strerror or exc
+        ) from exc
+    return path
 
 
 def draw_overlay(image: Image, inspection: Inspection) -> Image:

@@ -97,7 +97,8 @@ def _make(
     content: bytes, paths: list[Path], frames: list[Image], baseline: FittedThreshold, options: CalibrationOptions
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The graphs by precision, float32 first, and what is to be said of how they were made."""
-    graphs, report = {"fp32": content}, {"fp32": {}}
+    graphs = {"fp32": content}
+    report: dict[str, Any] = {"fp32": {}}
     if "fp16" in options.precisions:
         graphs["fp16"], report["fp16"] = fp16_from_fp32(content), {}
     if "int8" in options.precisions:

@@ -1,0 +1,378 @@
+"""`edge-ad`: one command, from a folder of good parts to verdicts. Each command imports what it needs itself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edge_ad import __version__
+from edge_ad.errors import EdgeAdError
+
+__all__ = ["main"]
+
+EPILOG = """a first bundle from a folder of good parts:
+  edge-ad train simplenet parts/ -o runs/parts
+  edge-ad export runs/parts -o parts.bundle
+  edge-ad calibrate parts.bundle --images good_parts/
+  edge-ad build parts.bundle --target sm89
+  edge-ad inspect parts.bundle new_parts/ --save overlays/
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns 0 when it did its job, 1 when it failed. argparse exits with 2 on wrong usage."""
+    arguments = _parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+        return status
+    except EdgeAdError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        print(_missing(error), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output has left, for example `| head`
+        sys.stderr.close()
+        return 1
+
+
+def _missing(error: ImportError) -> str:
+    return (
+        f"MissingDependency: {error.name or error} is not installed.\n"
+        "  expected: the packages of this command's extra\n"
+        "  fix:      pip install 'edge-ad[train,build,tensorrt]'"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edge-ad",
+        description="Visual anomaly detection at the edge: train, export the one graph, calibrate, build, inspect.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"edge-ad {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_distill(commands)
+    _add_export(commands)
+    _add_calibrate(commands)
+    _add_build(commands)
+    _add_inspect(commands)
+    _add_evaluate(commands)
+    _add_verify(commands)
+    _add_doctor(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, summary: str, run: Any, description: str = "") -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=description or f"{summary[0].upper()}{summary[1:]}."
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _camera(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and 32 <= int(height) <= 16384 and 32 <= int(width) <= 16384):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH in pixels, for example 1200x1920")
+    return int(height), int(width)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+# --- train -------------------------------------------------------------------------------------------------------
+
+
+def _add_train(commands: Any) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="fit a published method to images of good parts",
+        description="Fit a published method to images of good parts. Running the same command again resumes.",
+    )
+    methods = parser.add_subparsers(title="methods", required=True, metavar="METHOD", dest="method")
+    simplenet = _method(methods, "simplenet", "SimpleNet (CVPR 2023): about a minute on two cores", steps=1000)
+    simplenet.add_argument(
+        "--backbone",
+        default="pdn-s",
+        choices=("pdn-s", "resnet18", "resnet50", "wide_resnet50_2", "wide_resnet101_2"),
+        help="pretrained features; pdn-s is part of this package, the others need their weights (default: pdn-s)",
+    )
+    simplenet.add_argument(
+        "--weights", type=Path, metavar="FILE", help="torchvision checkpoint of the backbone; never downloaded"
+    )
+    efficient = _method(methods, "efficientad-s", "EfficientAD-S (WACV 2024): hours on two cores", steps=70_000)
+    efficient.add_argument(
+        "--teacher", type=Path, metavar="FILE", help="another PDN-S state dict (default: the one of this package)"
+    )
+    efficient.add_argument(
+        "--penalty-images",
+        type=Path,
+        metavar="FOLDER",
+        help="natural images, such as ImageNet, for the pretraining penalty (default: trained without it)",
+    )
+    efficient.add_argument(
+        "--learning-rate", type=float, default=1e-4, metavar="RATE", help="of Adam (default: the paper's 1e-4)"
+    )
+
+
+def _method(methods: Any, name: str, summary: str, steps: int) -> argparse.ArgumentParser:
+    parser = _command(methods, name, summary, _train, f"{summary}.")
+    parser.add_argument(
+        "dataset", type=Path, help="MVTec AD style folder (train/good/...), or a plain folder of good images"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="folder of the run")
+    parser.add_argument("--steps", type=_positive, default=steps, help=f"training steps (default: {steps:,})")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    parser.add_argument("--json", action="store_true", help="print the run's record as JSON")
+    return parser
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from edge_ad.training.train import METHODS, train
+
+    method = METHODS[arguments.method]
+    names = {field for field in method.options.__dataclass_fields__ if hasattr(arguments, field)}
+    options = method.options(**{name: getattr(arguments, name) for name in names})
+    sources = {"weights": arguments.weights} if hasattr(arguments, "weights") else {}
+    if arguments.method == "efficientad-s" and arguments.penalty_images is None:
+        print("note: no --penalty-images, so the student is trained without the pretraining penalty", file=sys.stderr)
+    run = train(arguments.method, arguments.dataset, arguments.output, options, **sources)
+    record = json.loads((run / "run.json").read_text())
+    if arguments.json:
+        print(json.dumps({key: value for key, value in record.items() if key != "training_hashes"}, indent=2))
+    else:
+        print(f"{run}: {arguments.method} trained on {len(record['training_hashes'])} images")
+        print(f"next: edge-ad export {run} -o {run.name}.bundle")
+    return 0
+
+
+def _add_distill(commands: Any) -> None:
+    parser = _command(
+        commands, "distill", "distil a PDN-S teacher from ImageNet features", _distill, _DISTILL_DESCRIPTION
+    )
+    parser.add_argument("images", type=Path, help="folder (of folders) of natural images, such as ImageNet")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder of the run")
+    parser.add_argument(
+        "--backbone",
+        default="resnet18",
+        choices=("resnet18", "resnet50", "wide_resnet50_2", "wide_resnet101_2"),
+        help="whose features to learn; the paper's is wide_resnet101_2 (default: resnet18)",
+    )
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="torchvision checkpoint of the backbone")
+    parser.add_argument("--steps", type=_positive, default=4200, help="(default: 4,200; the paper: 60,000)")
+    parser.add_argument("--batch", type=_positive, default=4, help="images a step (default: 4; the paper: 16)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+
+
+_DISTILL_DESCRIPTION = """Distil a PDN-S teacher from ImageNet features (EfficientAD, sec. 3.1). Uses the GPU if there
+is one. Running the same command again resumes. `edge-ad train efficientad-s --teacher FOLDER/teacher.safetensors` uses
+the result."""
+
+
+def _distill(arguments: argparse.Namespace) -> int:
+    from edge_ad.training.distill import DistillOptions, distill
+
+    names = ("images", "output", "backbone", "weights", "steps", "batch", "seed")
+    print(distill(DistillOptions(**{name: getattr(arguments, name) for name in names})))
+    return 0
+
+
+# --- bundles -----------------------------------------------------------------------------------------------------
+
+
+def _add_export(commands: Any) -> None:
+    parser = _command(commands, "export", "turn a run into a bundle with the one graph", _export)
+    parser.add_argument("training_run", type=Path, metavar="RUN", help="folder that `edge-ad train` made")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="BUNDLE", help="bundle directory to write")
+    parser.add_argument(
+        "--camera",
+        type=_camera,
+        metavar="HEIGHTxWIDTH",
+        help="size of the frames the graph takes (default: the size of the training images)",
+    )
+    parser.add_argument("--force", action="store_true", help="replace a bundle that is already there")
+    parser.add_argument("--json", action="store_true", help="print the manifest's precisions as JSON")
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from edge_ad.training.export import export
+
+    bundle = export(arguments.training_run, arguments.output, camera=arguments.camera, force=arguments.force)
+    size, entry = bundle.manifest.input, bundle.precision("fp32")
+    if arguments.json:
+        print(json.dumps({"bundle": str(bundle.path), "input": vars(size), "fp32": vars(entry)}, indent=2))
+    else:
+        print(f"{bundle.path}: {bundle.manifest.method} for {size.height}x{size.width} frames")
+        print(f"threshold {entry.threshold:.4g} from {entry.normal_images} held-out images")
+        print(f"next: edge-ad calibrate {bundle.path} --images FOLDER")
+    return 0
+
+
+def _add_calibrate(commands: Any) -> None:
+    import calibration
+
+    parser = _command(commands, "calibrate", "make FP16 and INT8 graphs from normal images", calibration.run)
+    calibration.add_arguments(parser)
+
+
+def _add_build(commands: Any) -> None:
+    import build_engines
+
+    parser = _command(commands, "build", "compile TensorRT engines for named GPUs", build_engines.run)
+    build_engines.add_arguments(parser)
+
+
+def _add_runtime_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "fp16", "int8"), help="(default: auto)")
+    parser.add_argument(
+        "--backend", default="auto", choices=("auto", "tensorrt", "onnxruntime"), help="(default: auto)"
+    )
+
+
+def _add_inspect(commands: Any) -> None:
+    parser = _command(commands, "inspect", "give verdicts on an image, a folder or a video", _inspect)
+    parser.add_argument("bundle", type=Path, help="bundle directory")
+    parser.add_argument("source", help="image, folder of images, or video, at the bundle's camera size")
+    parser.add_argument("--save", type=Path, metavar="FOLDER", help="write an overlay of every frame")
+    _add_runtime_options(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from edge_ad.cameras import open_source
+    from edge_ad.inspector import Inspector
+    from edge_ad.overlay import save_overlay
+
+    counts = [0, 0]
+    with (
+        open_source(arguments.source) as source,
+        Inspector(arguments.bundle, precision=arguments.precision, backend=arguments.backend) as inspector,
+    ):
+        for frame in source:
+            inspection = inspector.inspect(frame)
+            counts[inspection.is_anomalous] += 1
+            if arguments.save:
+                save_overlay(arguments.save, frame, inspection)
+            if arguments.json:
+                row = {"frame": frame.camera, "sequence": frame.sequence, **inspection.to_json()}
+                print(json.dumps(row), flush=True)
+            else:
+                verdict = "ANOMALOUS" if inspection.is_anomalous else "good"
+                print(
+                    f"{frame.camera} #{frame.sequence}: {verdict:<9} score {inspection.score:.4g} "
+                    f"(threshold {inspection.threshold:.4g}) {inspection.latency_ms:.1f} ms",
+                    flush=True,
+                )
+        if not arguments.json:
+            print(f"{counts[0]} good, {counts[1]} anomalous; {inspector.precision} on {inspector.backend}")
+    return 0
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(commands, "evaluate", "measure accuracy and latency on a labelled data set", _evaluate)
+    parser.add_argument("bundle", type=Path, help="bundle directory")
+    parser.add_argument("dataset", type=Path, help="MVTec AD or MVTec LOCO style folder with test images")
+    _add_runtime_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from edge_ad.inspector import Inspector
+    from edge_ad.training.dataset import open_dataset
+    from edge_ad.training.evaluate import evaluate
+
+    dataset = open_dataset(arguments.dataset)
+    with Inspector(arguments.bundle, precision=arguments.precision, backend=arguments.backend) as inspector:
+        evaluation = evaluate(inspector.answer, dataset, inspector.size, "evaluating")
+        row = {"precision": inspector.precision, "backend": inspector.backend, "threshold": inspector.threshold}
+        rejected = [score > inspector.threshold for score in evaluation.scores]
+    row |= {key: value for key, value in vars(evaluation).items() if key != "scores"}
+    defective = [item.is_defective for item in dataset.test]
+    row["false_rejects"] = sum(r and not d for r, d in zip(rejected, defective, strict=True))
+    row["missed_defects"] = sum(d and not r for r, d in zip(rejected, defective, strict=True))
+    if arguments.json:
+        print(json.dumps(row, indent=2))
+    else:
+        for key, value in row.items():
+            print(f"{key:<24}{_shown(value)}")
+    return 0
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "not defined on this data set"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _add_verify(commands: Any) -> None:
+    parser = _command(commands, "verify", "prove a bundle: hashes, then golden vectors on every backend", _verify)
+    parser.add_argument("bundle", type=Path, help="bundle directory")
+    parser.add_argument("--json", action="store_true", help="print one row per precision and backend as JSON")
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from edge_ad.verify import verify
+
+    rows = verify(arguments.bundle)
+    if arguments.json:
+        print(json.dumps([vars(row) for row in rows], indent=2))
+    else:
+        print(f"{arguments.bundle}: every file is the one the manifest describes")
+        for row in rows:
+            state = {True: "ok", False: "FAILED", None: "not run"}[row.ok]
+            error = "" if row.max_error is None else f"largest error {row.max_error:.2g} spreads"
+            print(f"  {row.precision}  {row.backend:<12} {state:<8} {error or row.reason}")
+    return 1 if any(row.ok is False for row in rows) else 0
+
+
+# --- the machine and the demo ------------------------------------------------------------------------------------
+
+
+def _add_doctor(commands: Any) -> None:
+    parser = _command(commands, "doctor", "say what this machine can run, and what would mend the rest", _doctor)
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from edge_ad.doctor import examine
+
+    findings = examine()
+    if arguments.json:
+        print(json.dumps([vars(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            print(f"{'yes' if finding.works else 'no':<4} {finding.what:<44} {finding.detail}")
+            if finding.fix:
+                print(f"     fix: {finding.fix}")
+    return 0 if all(finding.works for finding in findings if finding.required) else 1
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(commands, "demo", "the whole way on drawn parts: train to report.html", _demo)
+    parser.add_argument("-o", "--output", type=Path, default=Path("demo_output"), help="(default: demo_output)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from edge_ad.demo.run import run_demo
+
+    print(run_demo(arguments.output, seed=arguments.seed))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
