@@ -34,8 +34,8 @@ def definitions(tree: ast.Module) -> dict[str, Definition]:
 
 
 def bound_names(tree: ast.Module) -> Iterator[str]:
-    """Names that a module binds at its top level."""
-    for node in tree.body:
+    """Names that a module binds at its top level, or there under a condition (TYPE_CHECKING)."""
+    for node in (inner for outer in tree.body for inner in (outer.body if isinstance(outer, ast.If) else [outer])):
         if isinstance(node, Definition):
             yield node.name
         elif isinstance(node, ast.Import | ast.ImportFrom):
