@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from build_engines.engine import engine_from_onnx
 from build_engines.targets import default_target, resolve_targets
+from build_engines.turing import convolutions_from_matmuls, lacks_float32_matmul
 from edge_ad.backends.flavours import Flavour, load_flavour
 from edge_ad.bundle import Bundle
 from edge_ad.errors import BundleError
@@ -95,8 +96,11 @@ def _current(bundle: Bundle, entry: EngineEntry, force: bool) -> BuiltEngine | N
 
 def _compile(bundle: Bundle, entry: EngineEntry, flavour: Flavour) -> BuiltEngine:
     graph = bundle.precision(entry.precision).graph
+    content = bundle.read(graph)
     started = time.monotonic()
-    engine = engine_from_onnx(bundle.read(graph), entry, source=str(bundle.path / graph), flavour=flavour)
+    if lacks_float32_matmul(flavour, entry):
+        content = convolutions_from_matmuls(content)
+    engine = engine_from_onnx(content, entry, source=str(bundle.path / graph), flavour=flavour)
     seconds = time.monotonic() - started
     _store(bundle, entry, engine)
     return BuiltEngine(entry=entry, size_bytes=len(engine), seconds=seconds, cached=False)

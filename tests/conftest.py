@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,45 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real images (../shared/data) are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_weights() -> Path:
+    """The folder of ImageNet backbones that lies beside the repository on development machines."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "weights"
+    if not folder.is_dir():
+        pytest.skip("the ImageNet weights (../shared/weights) are not on this machine")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def parts_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of procedural parts, see tests/trained.py."""
+    from tests.trained import draw_dataset
+
+    return draw_dataset(tmp_path_factory.mktemp("parts") / "flange")
+
+
+@pytest.fixture(scope="session")
+def trained_run(parts_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """method -> its run, finished after a handful of steps; trained once and shared, so not to be changed."""
+    from tests.trained import train_run
+
+    return cache(lambda method: train_run(method, parts_dataset, tmp_path_factory.mktemp("runs") / method))
+
+
+@pytest.fixture(scope="session")
+def calibrated(
+    trained_run: Callable[[str], Path], parts_dataset: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Bundle]:
+    """method -> its bundle in fp32, fp16 and int8; made once and shared, so not to be changed."""
+    from tests.trained import calibrated_bundle
+
+    return cache(
+        lambda method: calibrated_bundle(
+            trained_run(method), parts_dataset, tmp_path_factory.mktemp("bundles") / f"{method}.bundle"
+        )
+    )
 
 
 @pytest.fixture(scope="session")

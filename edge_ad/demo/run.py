@@ -27,7 +27,7 @@ __all__ = ["run_demo"]
 
 TARGETS = ("sm86", "sm89", "sm120")  # RTX 30, RTX 40 and RTX 50
 TRAIN, VALIDATION, TEST_GOOD, TEST_PER_DEFECT = 80, 40, 30, 8
-STEPS = 600
+STEPS = 400
 MARKER = ".edge-ad-demo"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -76,6 +77,7 @@ def onnx_from_graph(graph: InspectionGraph) -> bytes:
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the exporter's own deprecations
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which is not needed
             program = torch.onnx.export(
                 graph,
                 (image,),
