@@ -1,0 +1,74 @@
+"""Every method, in every precision, compiles for every target with NVIDIA's own parser and compiler."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import cache
+
+import onnx
+import pytest
+
+from build_engines import BuildOptions, build
+from build_engines.targets import known_targets
+from edge_ad.backends.flavours import load_flavour
+from edge_ad.bundle import Bundle, sha256
+from tests.trained import METHODS
+
+TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121", "portable")
+PRECISIONS = ("fp32", "fp16", "int8")
+# An engine holds its weights: in int8 fewer bytes than in float32, never more than a few times the graph.
+SMALLEST_SHARE, LARGEST_SHARE = 0.5, 3.0
+
+
+@pytest.fixture(scope="module")
+def compiled(
+    calibrated: Callable[[str], Bundle], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], Bundle]:
+    """(method, precision) -> a copy of the calibrated bundle with that precision's engines for every target."""
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed here")
+
+    @cache
+    def compile_all(method: str, precision: str) -> Bundle:
+        place = tmp_path_factory.mktemp("compiled") / f"{method}-{precision}"
+        shutil.copytree(calibrated(method).path, place)
+        bundle = Bundle(place)
+        build(bundle, BuildOptions(targets=TARGETS, precisions=(precision,), flavour="rtx", max_batch=2))
+        return bundle
+
+    return compile_all
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_engine_compiles(
+    compiled: Callable[[str, str], Bundle], method: str, precision: str, target: str
+) -> None:
+    bundle = Bundle(compiled(method, precision).path)
+    (entry,) = [entry for entry in bundle.manifest.engines if entry.target == target]
+    graph = bundle.read(bundle.precision(precision).graph)
+    assert (entry.flavour, entry.precision, entry.graph_sha256) == ("rtx", precision, sha256(graph))
+    assert SMALLEST_SHARE < len(bundle.read(entry.file)) / len(graph) < LARGEST_SHARE
+
+
+def test_these_are_all_the_targets_there_are() -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed here")
+    assert set(known_targets(load_flavour("rtx"))) == set(TARGETS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_compiled_int8_graph_has_int8_convolutions(calibrated: Callable[[str], Bundle], method: str) -> None:
+    """Else the INT8 engines above would be float32 engines."""
+    bundle = calibrated(method)
+    graph = onnx.load_model_from_string(bundle.read("model.int8.onnx")).graph
+    dequantised = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    in_int8 = [node for node in convolutions if set(node.input[:2]) <= dequantised]
+    assert len(in_int8) >= len(convolutions) / 2
+
+
+def test_engines_of_different_targets_differ(compiled: Callable[[str, str], Bundle]) -> None:
+    bundle = compiled("simplenet", "fp32")
+    contents = {entry.target: bundle.read(entry.file) for entry in bundle.manifest.engines}
+    assert contents["sm75"] != contents["sm89"] != contents["sm120"] != contents["sm75"]
