@@ -83,7 +83,7 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
         cost = measure_cost(session, frames, expected, baseline.score_spread, baseline.threshold)
         report[precision] |= {"threshold": fitted.threshold, "bytes": len(graph), **dataclasses.asdict(cost)}
         if labelled is not None:
-            report[precision] |= _accuracy(session, labelled, size, precision)
+            report[precision] |= _accuracy(session, labelled, size, precision, fitted.threshold)
         entries[precision] = _entry(precision, entries.get(precision), fitted)
         answers[precision] = _answers(session, golden.image)
     for precision in set(entries) - set(graphs):
@@ -176,9 +176,19 @@ def _cost_frames(paths: Sequence[Path], seed: int) -> list[Image]:
     return [*frames, *(cut_paste(frame, rng) for frame in frames)]  # the same share of each at any even stride
 
 
-def _accuracy(session: Any, dataset: Dataset, size: tuple[int, int], precision: str) -> dict[str, float | None]:
+def _accuracy(
+    session: Any, dataset: Dataset, size: tuple[int, int], precision: str, threshold: float
+) -> dict[str, float | str | None]:
     evaluation = evaluate(lambda images: _answers(session, images), dataset, size, f"{precision} accuracy")
-    return {key: getattr(evaluation, key) for key in ("image_auroc", "image_f1max", "pixel_auroc", "aupro")}
+    metrics = {key: getattr(evaluation, key) for key in ("image_auroc", "image_f1max", "pixel_auroc", "aupro")}
+    verdicts = [
+        (item.is_defective, score > threshold) for item, score in zip(dataset.test, evaluation.scores, strict=True)
+    ]
+    good, defective = ([rejected for truth, rejected in verdicts if truth is kind] for kind in (False, True))
+    return metrics | {
+        "false_rejects": f"{sum(good)} of {len(good)}",
+        "missed_defects": f"{len(defective) - sum(defective)} of {len(defective)}",
+    }
 
 
 def _entry(precision: str, before: PrecisionEntry | None, fitted: FittedThreshold) -> PrecisionEntry:
