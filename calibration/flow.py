@@ -14,11 +14,11 @@ import numpy as np
 from calibration.cost import measure_cost, scores_of
 from calibration.fp16 import fp16_from_fp32
 from calibration.int8 import int8_from_fp32
-from edge_ad.backends.onnxruntime import OUTPUTS, open_session
+from edge_ad.backends.onnxruntime import OUTPUTS, answer_frames, open_session
 from edge_ad.bundle import Bundle
-from edge_ad.errors import BundleMismatch, FrameError, TooFewImages
+from edge_ad.errors import FrameError, TooFewImages
 from edge_ad.frame import Image, check_image, read_image
-from edge_ad.golden import GOLDEN_FILE, Answer, Golden, read_golden
+from edge_ad.golden import GOLDEN_FILE, Golden, read_golden
 from edge_ad.manifest import PrecisionEntry
 from edge_ad.threshold import DEFAULT_FALSE_REJECT_RATE, FittedThreshold, fit_threshold
 from edge_ad.training.dataset import Dataset, open_dataset
@@ -85,7 +85,7 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
         if labelled is not None:
             report[precision] |= _accuracy(session, labelled, size, precision, fitted.threshold)
         entries[precision] = _entry(precision, entries.get(precision), fitted)
-        answers[precision] = _answers(session, golden.image)
+        answers[precision] = answer_frames(session, golden.image)
     for precision in set(entries) - set(graphs):
         report[precision] = {"threshold": entries[precision].threshold, "note": "from an earlier calibration"}
     report["threshold_images"] = note
@@ -179,7 +179,7 @@ def _cost_frames(paths: Sequence[Path], seed: int) -> list[Image]:
 def _accuracy(
     session: Any, dataset: Dataset, size: tuple[int, int], precision: str, threshold: float
 ) -> dict[str, float | str | None]:
-    evaluation = evaluate(lambda images: _answers(session, images), dataset, size, f"{precision} accuracy")
+    evaluation = evaluate(lambda images: answer_frames(session, images), dataset, size, f"{precision} accuracy")
     metrics = {key: getattr(evaluation, key) for key in ("image_auroc", "image_f1max", "pixel_auroc", "aupro")}
     verdicts = [
         (item.is_defective, score > threshold) for item, score in zip(dataset.test, evaluation.scores, strict=True)
@@ -197,13 +197,3 @@ def _entry(precision: str, before: PrecisionEntry | None, fitted: FittedThreshol
         threshold_version=before.threshold_version + 1 if before else 1,
         **dataclasses.asdict(fitted),
     )
-
-
-def _answers(session: Any, images: np.ndarray[Any, np.dtype[np.uint8]]) -> Answer:
-    """Frame by frame: memory stays that of one frame."""
-    pairs = [session.run(OUTPUTS, {"image": images[index : index + 1]}) for index in range(len(images))]
-    maps, scores = zip(*pairs, strict=True)
-    answer: Answer = np.concatenate(maps), np.concatenate(scores)
-    if not all(np.isfinite(part).all() for part in answer):
-        raise BundleMismatch("A graph answers a real frame with NaN or Inf.", expected="finite maps and scores")
-    return answer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from edge_ad.bundle import Bundle
 from edge_ad.errors import BundleCorrupt, InspectionFault
 from edge_ad.golden import Answer
 
-__all__ = ["OUTPUTS", "OnnxRuntimeBackend", "open_session"]
+__all__ = ["OUTPUTS", "OnnxRuntimeBackend", "answer_frames", "open_session"]
 
 OUTPUTS = ("anomaly_map", "score")
 
@@ -30,6 +30,20 @@ def open_session(graph: bytes, source: str):  # type: ignore[no-untyped-def]  # 
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as exc:  # onnxruntime's errors share no base class of their own
         raise BundleCorrupt(f"ONNX Runtime {onnxruntime.__version__} refuses {source}.", got=exc) from exc
+
+
+def answer_frames(session: Any, images: npt.NDArray[np.uint8]) -> Answer:
+    """Maps and scores of (N, H, W, 3) uint8, frame by frame: memory stays that of one frame.
+
+    Raises:
+        InspectionFault: A map or score is NaN or Inf.
+    """
+    pairs = [session.run(OUTPUTS, {"image": images[index : index + 1]}) for index in range(len(images))]
+    maps, scores = zip(*pairs, strict=True)
+    answer: Answer = np.concatenate(maps), np.concatenate(scores)
+    if not all(np.isfinite(part).all() for part in answer):
+        raise InspectionFault("The graph answers a real frame with NaN or Inf.", expected="finite maps and scores")
+    return answer
 
 
 class OnnxRuntimeBackend:

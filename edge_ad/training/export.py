@@ -17,7 +17,7 @@ import onnx
 import onnxruntime
 import torch
 
-from edge_ad.backends.onnxruntime import OUTPUTS, open_session
+from edge_ad.backends.onnxruntime import OUTPUTS, answer_frames, open_session
 from edge_ad.bundle import Bundle, create_bundle
 from edge_ad.errors import ExportError
 from edge_ad.frame import Image, read_image
@@ -30,7 +30,7 @@ from edge_ad.training.defects import cut_paste
 from edge_ad.training.run import RunRecord
 from edge_ad.training.train import load_run
 
-__all__ = ["PARITY_TOLERANCE", "REPORT_FILE", "at_camera_size", "export", "onnx_from_graph", "run_session"]
+__all__ = ["PARITY_TOLERANCE", "REPORT_FILE", "at_camera_size", "export", "onnx_from_graph"]
 
 GRAPH_FILE = "model.onnx"
 REPORT_FILE = "report.json"
@@ -57,8 +57,8 @@ def export(run: Path, output: Path, *, camera: tuple[int, int] | None = None, fo
     frames = _validation_frames(record, camera)
     scores = _scores(session, frames)
     fitted = fit_threshold(scores)
-    golden = Golden(image=_golden_frames(frames), answers={})
-    golden = Golden(image=golden.image, answers={"fp32": run_session(session, golden.image)})
+    images = _golden_frames(frames)
+    golden = Golden(image=images, answers={"fp32": answer_frames(session, images)})
     parity = _check_parity(graph, session, frames, fitted.score_spread)
     manifest = _manifest(record, options, camera, golden.answers["fp32"], fitted)
     report = {"fp32": {"threshold": fitted.threshold, "torch_parity_spreads": parity}}
@@ -123,13 +123,6 @@ def _folded(content: bytes) -> bytes:
     model.opset_import.extend(standard)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString()
-
-
-def run_session(session: Any, images: np.ndarray) -> Answer:
-    """Maps and scores of (N, H, W, 3) uint8, frame by frame: memory stays that of one frame."""
-    answers = [session.run(OUTPUTS, {"image": images[index : index + 1]}) for index in range(len(images))]
-    maps, scores = zip(*answers, strict=True)
-    return np.concatenate(maps), np.concatenate(scores)
 
 
 def _scores(session: Any, frames: Sequence[Image]) -> np.ndarray:
