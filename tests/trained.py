@@ -42,7 +42,7 @@ def calibrated_bundle(run: Path, dataset: Path, folder: Path) -> Bundle:
     bundle = export(run, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("calibration.flow.RANGE_IMAGES", 4)
-        patch.setattr("calibration.flow.COST_IMAGES", 4)
-        patch.setattr("calibration.flow.SEARCH_FRAMES", 2)
+        patch.setattr("calibration.flow.COST_IMAGES", 2)
+        patch.setattr("calibration.flow.SEARCH_FRAMES", 1)
         calibrate(bundle, CalibrationOptions(images=dataset))
     return bundle

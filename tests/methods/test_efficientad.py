@@ -1,0 +1,123 @@
+"""EfficientAD-S against the paper's formulas, written out plainly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edge_ad.methods.efficientad import Autoencoder, EfficientAd, EfficientAdOptions, hard_feature_loss
+from edge_ad.methods.pdn import PdnSmall
+
+
+@pytest.fixture(scope="module")
+def network() -> EfficientAd:
+    """Random weights; statistics and quantiles that are neither zero nor one."""
+    torch.manual_seed(0)
+    made = EfficientAd(PdnSmall()).eval().requires_grad_(False)
+    made.teacher_mean.normal_(std=0.1)
+    made.teacher_std.uniform_(0.05, 0.1)
+    made.quantiles.copy_(torch.tensor([[0.2, 0.9], [0.01, 0.05]]))
+    return made
+
+
+def images(count: int) -> Tensor:
+    return torch.randn(count, 3, 256, 256, generator=torch.Generator().manual_seed(count))
+
+
+@pytest.mark.parametrize("count", [1, 2, 999, 1000, 1001, 5003])
+@pytest.mark.parametrize("fraction", [0.999, 0.9, 0.0])
+def test_hard_feature_loss_is_the_mean_above_the_quantile(count: int, fraction: float) -> None:
+    """Section 3.2: the mean of all elements at or above the quantile, by torch.quantile and a mask."""
+    difference = torch.rand(count, generator=torch.Generator().manual_seed(count)).double().reshape(1, 1, -1)
+    masked = difference[difference >= torch.quantile(difference, fraction)]
+    assert hard_feature_loss(difference, fraction).item() == pytest.approx(masked.mean().item())
+
+
+def plain_losses(network: EfficientAd, image: Tensor, recoloured: Tensor, natural: Tensor | None) -> list[Tensor]:
+    """Algorithm 1, one network pass per line."""
+
+    def teacher(x: Tensor) -> Tensor:
+        return (network.teacher(x) - network.teacher_mean) / network.teacher_std
+
+    distance = (teacher(image) - network.student(image)[:, :384]) ** 2
+    reconstruction = network.autoencoder(recoloured)
+    losses = [
+        distance[distance >= torch.quantile(distance.flatten()[: 2**24], 0.999)].mean(),
+        ((teacher(recoloured) - reconstruction) ** 2).mean(),
+        ((reconstruction - network.student(recoloured)[:, 384:]) ** 2).mean(),
+    ]
+    return losses if natural is None else [*losses, (network.student(natural)[:, :384] ** 2).mean()]
+
+
+@pytest.mark.parametrize("with_penalty", [False, True])
+def test_losses_are_those_of_algorithm_1(network: EfficientAd, with_penalty: bool) -> None:
+    image, recoloured, natural = images(3).split(1)
+    natural = natural if with_penalty else None
+    losses = network.losses(image, recoloured, natural, 0.999)
+    expected = plain_losses(network, image, recoloured, natural)
+    torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-6)
+    assert len({round(loss.item(), 4) for loss in losses}) == len(losses), "distinct terms, so swaps would show"
+
+
+def test_gradients_reach_student_and_autoencoder_but_not_the_teacher() -> None:
+    network = EfficientAd(PdnSmall())
+    image, recoloured = images(2).split(1)
+    torch.stack(network.losses(image, recoloured, None, 0.999)).sum().backward()
+    assert all(parameter.grad is None for parameter in network.teacher.parameters())
+    for trained in (network.student, network.autoencoder):
+        assert all(parameter.grad is not None and parameter.grad.any() for parameter in trained.parameters())
+
+
+def test_the_combined_map_is_the_papers(network: EfficientAd) -> None:
+    """Sections 3.3 and 3.4, padded by zeros and enlarged as nelson1425/EfficientAD does."""
+    batch = images(2)
+    with torch.inference_mode():
+        anomaly_map, score = network(batch)
+        teacher = (network.teacher(batch) - network.teacher_mean) / network.teacher_std
+        student, reconstruction = network.student(batch), network.autoencoder(batch)
+    local = ((teacher - student[:, :384]) ** 2).mean(1, keepdim=True)
+    of_logic = ((reconstruction - student[:, 384:]) ** 2).mean(1, keepdim=True)
+    local = 0.1 * (local - 0.2) / (0.9 - 0.2)
+    of_logic = 0.1 * (of_logic - 0.01) / (0.05 - 0.01)
+    padded = F.pad(0.5 * local + 0.5 * of_logic, (4, 4, 4, 4))
+    expected = F.interpolate(padded, size=(256, 256), mode="bilinear")[:, 0]
+    torch.testing.assert_close(anomaly_map, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(score, expected.amax((1, 2)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("column", "value"), [(0, 0.0), (1, 0.1)])
+def test_quantiles_map_to_zero_and_a_tenth(
+    network: EfficientAd, column: int, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = tuple(quantile.expand(1, 56, 56) for quantile in network.quantiles[:, column])
+    monkeypatch.setattr(network, "maps", lambda _: maps)
+    anomaly_map, _ = network(images(1))
+    torch.testing.assert_close(anomaly_map[0, 40:216, 40:216], torch.full((176, 176), value), atol=1e-6, rtol=1e-5)
+
+
+def test_the_autoencoder_goes_through_64_numbers() -> None:
+    autoencoder = Autoencoder().eval()
+    squeezed = []
+    autoencoder.bottleneck.register_forward_hook(lambda *call: squeezed.append(call[2].shape))
+    with torch.inference_mode():
+        assert autoencoder(images(2)).shape == (2, 384, 56, 56)
+    assert squeezed == [(2, 64, 1, 1)]
+
+
+def test_dropout_acts_in_training_only() -> None:
+    autoencoder = Autoencoder()
+    image = images(1)
+    with torch.inference_mode():
+        assert not torch.equal(autoencoder(image), autoencoder(image))
+        autoencoder.eval()
+        assert torch.equal(autoencoder(image), autoencoder(image))
+    assert autoencoder.dropout.p == 0.2
+
+
+def test_the_papers_settings_are_the_defaults() -> None:
+    options = EfficientAdOptions()
+    assert (options.steps, options.hard_fraction, options.image_size) == (70_000, 0.999, 256)
+    assert (options.quantile_low, options.quantile_high) == (0.9, 0.995)
+    assert (options.learning_rate, options.weight_decay, options.decay_at) == (1e-4, 1e-5, 0.95)
