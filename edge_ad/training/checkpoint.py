@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from edge_ad.durable import discard, write_durably
 from edge_ad.errors import TrainingError
 
 __all__ = ["load_checkpoint", "save_checkpoint", "write_options", "write_whole"]
@@ -21,13 +22,10 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is either the old one or the whole new one, even if the machine stops."""
     scratch = path.with_name(path.name + ".partial")
     try:
-        with open(scratch, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        write_durably(scratch, content)
         os.replace(scratch, path)
     except OSError as exc:
-        scratch.unlink(missing_ok=True)
+        discard(scratch)
         raise TrainingError(f"{path} could not be written.", got=exc.strerror, fix="free disk space") from exc
 
 
@@ -44,7 +42,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         torch.save(state, scratch)
         os.replace(scratch, path)
     except (OSError, RuntimeError) as exc:  # torch reports a full disk as a RuntimeError
-        scratch.unlink(missing_ok=True)
+        discard(scratch)
         raise TrainingError(f"{path} could not be written.", got=exc, fix="free disk space, then resume") from exc
 
 
