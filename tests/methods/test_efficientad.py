@@ -53,7 +53,8 @@ def plain_losses(network: EfficientAd, image: Tensor, recoloured: Tensor, natura
 
 @pytest.mark.parametrize("with_penalty", [False, True])
 def test_losses_are_those_of_algorithm_1(network: EfficientAd, with_penalty: bool) -> None:
-    image, recoloured, natural = images(3).split(1)
+    weaker, stronger = 0.3, 3.0  # so different that taking one image for another shows
+    image, recoloured, natural = (images(3) * torch.tensor([1.0, weaker, stronger]).view(3, 1, 1, 1)).split(1)
     natural = natural if with_penalty else None
     losses = network.losses(image, recoloured, natural, 0.999)
     expected = plain_losses(network, image, recoloured, natural)
