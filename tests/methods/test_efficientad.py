@@ -17,7 +17,7 @@ def network() -> EfficientAd:
     torch.manual_seed(0)
     made = EfficientAd(PdnSmall()).eval().requires_grad_(False)
     for weight in (value for value in made.autoencoder.parameters() if value.ndim == 4):
-        weight *= 2  # new layers shrink what passes: unscaled, biases alone would decide the reconstruction
+        weight.mul_(2)  # new layers shrink what passes: unscaled, biases alone would decide the reconstruction
     made.teacher_mean.normal_(std=0.1)
     made.teacher_std.uniform_(0.05, 0.1)
     made.quantiles.copy_(torch.tensor([[0.2, 0.9], [0.01, 0.05]]))
