@@ -76,7 +76,17 @@ def _as_table(report: dict[str, Any]) -> str:
         rows.append([name, *(shown.format(row[key]) if row.get(key) is not None else "-" for key, _, shown in columns)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([*lines, f"thresholds from {report['threshold_images']}"])
+    lines.append(f"thresholds from {report['threshold_images']}")
+    if "float_layers" in report.get("int8", {}):
+        lines.append(_of_int8(report["int8"]))
+    return "\n".join(lines)
+
+
+def _of_int8(row: dict[str, Any]) -> str:
+    kept = ", ".join(row["float_layers"]) or "none"
+    if row["within_limits"]:
+        return f"int8 keeps to its limits; convolutions left in float32: {kept}"
+    return f"WARNING: int8 does not keep to its limits even with these convolutions in float32: {kept}; deploy fp16 or fp32"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

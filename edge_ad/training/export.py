@@ -7,7 +7,8 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,7 @@ def onnx_from_graph(graph: InspectionGraph) -> bytes:
     height, width = graph.camera
     image = torch.zeros(2, height, width, 3, dtype=torch.uint8)  # a batch of 1 would be baked in
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # the exporter's own deprecations
-            logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which is not needed
+        with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 graph,
                 (image,),
@@ -93,6 +92,20 @@ def onnx_from_graph(graph: InspectionGraph) -> bytes:
     buffer = io.BytesIO()
     onnx.save(_stripped(program.model_proto), buffer)
     return _folded(buffer.getvalue())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's own deprecations, and its regret that torchvision is absent, which is not needed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:
