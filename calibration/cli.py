@@ -86,7 +86,7 @@ def _of_int8(row: dict[str, Any]) -> str:
     kept = ", ".join(row["float_layers"]) or "none"
     if row["within_limits"]:
         return f"int8 keeps to its limits; convolutions left in float32: {kept}"
-    return f"WARNING: int8 does not keep to its limits even with these convolutions in float32: {kept}; deploy fp16 or fp32"
+    return f"WARNING: int8 misses its limits even with these convolutions in float32: {kept}; deploy fp16 or fp32"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
