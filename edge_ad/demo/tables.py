@@ -104,6 +104,11 @@ def _stream_row(part: InspectedPart, axis: Axis) -> Markup:
     )
 
 
+def _percent(share: float) -> str:
+    """Two digits where it is small, whole numbers where it is not."""
+    return f"{100 * share:.2g} %" if abs(share) < 0.1 else f"{100 * share:.0f} %"
+
+
 def costs(report: Report) -> Markup:
     """What each precision costs."""
     if not report.precisions:
@@ -130,8 +135,8 @@ def _cost_row(row: PrecisionRow) -> list[object]:
         row.precision,
         _auroc(row.image_auroc),
         _auroc(row.pixel_auroc),
-        f"{100 * row.score_shift:.2g} %",
-        f"{100 * row.map_error:.2g} %",
+        _percent(row.score_shift),
+        _percent(row.map_error),
         figure(row.threshold),
         _bytes(row.graph_bytes),
         f"{figure(row.latency_ms)} ms",
