@@ -90,6 +90,19 @@ def test_calibrate_prints_what_each_precision_costs(
     assert "10 normal images, none of them trained on" in out
 
 
+def test_calibrate_judges_labelled_images(
+    bundle: Path, parts_dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("calibrate", bundle, "--images", parts_dataset, "--test", parts_dataset, "--precision", "fp16", "--json")
+    report = json.loads(answer(capsys, *words)[1])
+    _, out, _ = answer(capsys, "evaluate", bundle, parts_dataset, "--precision", "fp16", "--json")
+    figures = json.loads(out)
+    for key in ("image_auroc", "image_f1max", "pixel_auroc", "aupro"):
+        assert report["fp16"][key] == figures[key]
+    assert report["fp16"]["false_rejects"] == f"{figures['false_rejects']} of 3"
+    assert report["fp16"]["missed_defects"] == f"{figures['missed_defects']} of 4"
+
+
 def test_doctor_names_a_fix_for_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = answer(capsys, "doctor", "--json")
     findings = json.loads(out)
