@@ -19,7 +19,8 @@ FIGURES = ("image_auroc", "image_f1max", "pixel_auroc", "aupro", "false_rejects"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
-    parser.add_argument("--weights", type=Path, required=True, help="ResNet-18 checkpoint, for SimpleNet")
+    parser.add_argument("--backbone", default="resnet18", help="of SimpleNet (default: resnet18)")
+    parser.add_argument("--weights", type=Path, help="the backbone's checkpoint; pdn-s needs none")
     parser.add_argument("--runs", type=Path, required=True, help="folder for the runs and bundles, METHOD-DATASET")
     parser.add_argument("--dataset", action="append", help=f"repeatable (default: {', '.join(DATASETS)})")
     parser.add_argument("--method", action="append", choices=("simplenet", "efficientad-s"), help="repeatable")
@@ -77,7 +78,7 @@ def _train(method: str, folder: Path, run: Path, arguments: argparse.Namespace) 
     from edge_ad.training.train import train
 
     if method == "simplenet":
-        train(method, folder, run, SimpleNetOptions(backbone="resnet18"), weights=arguments.weights)
+        train(method, folder, run, SimpleNetOptions(backbone=arguments.backbone), weights=arguments.weights)
     else:
         options = EfficientAdOptions(
             steps=arguments.steps, learning_rate=arguments.learning_rate, penalty_images=arguments.penalty_images
