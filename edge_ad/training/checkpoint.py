@@ -1,4 +1,7 @@
-"""Run folders: resolved options beside the outputs, checkpoints that resume, files that are whole or absent."""
+"""Run folders: resolved options beside the outputs, checkpoints that resume, files that are whole or absent.
+
+torch loads with the first checkpoint: calibration reads run records on machines that have none.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from edge_ad.durable import discard, write_durably
 from edge_ad.errors import TrainingError
@@ -37,6 +38,8 @@ def write_options(folder: Path, options: Any) -> None:
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Save everything a run needs to go on from here."""
+    import torch
+
     scratch = path.with_name(path.name + ".partial")
     try:
         torch.save(state, scratch)
@@ -52,6 +55,8 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     Raises:
         TrainingError: The file is damaged.
     """
+    import torch
+
     if not path.exists():
         return None
     try:

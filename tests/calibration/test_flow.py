@@ -179,3 +179,9 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--false-reject-rate" in done.stdout
+
+
+def test_calibration_needs_no_torch() -> None:
+    """The `build` extra does not bring it."""
+    code = "import sys; import calibration.flow, calibration.int8; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
