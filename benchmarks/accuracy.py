@@ -78,7 +78,7 @@ def _train(method: str, folder: Path, run: Path, arguments: argparse.Namespace) 
     from edge_ad.training.train import train
 
     if method == "simplenet":
-        train(method, folder, run, SimpleNetOptions(backbone=arguments.backbone), weights=arguments.weights)
+        train(method, folder, run, SimpleNetOptions(backbone=arguments.backbone, weights=arguments.weights))
     else:
         options = EfficientAdOptions(
             steps=arguments.steps, learning_rate=arguments.learning_rate, penalty_images=arguments.penalty_images

@@ -98,66 +98,15 @@ def _positive(text: str) -> int:
 
 
 def _add_train(commands: Any) -> None:
+    from edge_ad.training.cli import add_methods
+
     parser = commands.add_parser(
         "train",
         help="fit a published method to images of good parts",
         description="Fit a published method to images of good parts. Running the same command again resumes.",
+        epilog="edge-ad train METHOD --help shows the method's options, with the paper's defaults.",
     )
-    methods = parser.add_subparsers(title="methods", required=True, metavar="METHOD", dest="method")
-    simplenet = _method(methods, "simplenet", "SimpleNet (CVPR 2023): about a minute on two cores", steps=1000)
-    simplenet.add_argument(
-        "--backbone",
-        default="pdn-s",
-        choices=("pdn-s", "resnet18", "resnet50", "wide_resnet50_2", "wide_resnet101_2"),
-        help="pretrained features; pdn-s is part of this package, the others need their weights (default: pdn-s)",
-    )
-    simplenet.add_argument(
-        "--weights", type=Path, metavar="FILE", help="torchvision checkpoint of the backbone; never downloaded"
-    )
-    efficient = _method(methods, "efficientad-s", "EfficientAD-S (WACV 2024): hours on two cores", steps=70_000)
-    efficient.add_argument(
-        "--teacher", type=Path, metavar="FILE", help="another PDN-S state dict (default: the one of this package)"
-    )
-    efficient.add_argument(
-        "--penalty-images",
-        type=Path,
-        metavar="FOLDER",
-        help="natural images, such as ImageNet, for the pretraining penalty (default: trained without it)",
-    )
-    efficient.add_argument(
-        "--learning-rate", type=float, default=1e-4, metavar="RATE", help="of Adam (default: the paper's 1e-4)"
-    )
-
-
-def _method(methods: Any, name: str, summary: str, steps: int) -> argparse.ArgumentParser:
-    parser = _command(methods, name, summary, _train, f"{summary}.")
-    parser.add_argument(
-        "dataset", type=Path, help="MVTec AD style folder (train/good/...), or a plain folder of good images"
-    )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="folder of the run")
-    parser.add_argument("--steps", type=_positive, default=steps, help=f"training steps (default: {steps:,})")
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    parser.add_argument("--json", action="store_true", help="print the run's record as JSON")
-    return parser
-
-
-def _train(arguments: argparse.Namespace) -> int:
-    from edge_ad.training.train import METHODS, train
-
-    method = METHODS[arguments.method]
-    names = {field for field in method.options.__dataclass_fields__ if hasattr(arguments, field)}
-    options = method.options(**{name: getattr(arguments, name) for name in names})
-    sources = {"weights": arguments.weights} if hasattr(arguments, "weights") else {}
-    if arguments.method == "efficientad-s" and arguments.penalty_images is None:
-        print("note: no --penalty-images, so the student is trained without the pretraining penalty", file=sys.stderr)
-    run = train(arguments.method, arguments.dataset, arguments.output, options, **sources)
-    record = json.loads((run / "run.json").read_text())
-    if arguments.json:
-        print(json.dumps({key: value for key, value in record.items() if key != "training_hashes"}, indent=2))
-    else:
-        print(f"{run}: {arguments.method} trained on {len(record['training_hashes'])} images")
-        print(f"next: edge-ad export {run} -o {run.name}.bundle")
-    return 0
+    add_methods(parser)
 
 
 def _add_distill(commands: Any) -> None:

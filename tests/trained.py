@@ -6,6 +6,7 @@ The camera is small and not square, so that drawing and decoding cost nothing an
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,12 +20,12 @@ from edge_ad.training.train import train
 
 CAMERA = (96, 128)
 TRAIN, VALIDATION = 12, 10  # calibration needs 10 that were not trained on
-METHODS = ("simplenet", "efficientad-s")
 # Enough to leave the initial weights; half the size of the input is a quarter of the time (EfficientAD's is fixed).
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "simplenet": SimpleNetOptions(steps=8, batch_patches=256, image_size=128, hidden=64),
     "efficientad-s": EfficientAdOptions(steps=3),
 }
+METHODS = tuple(OPTIONS)
 
 
 def draw_dataset(folder: Path) -> Path:

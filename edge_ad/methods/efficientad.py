@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_ad.methods.linear_maps import pad_matrix, resize_matrix
+from edge_ad.methods.options import option
 from edge_ad.methods.pdn import CROPPED_CELLS, OUT_CHANNELS, PdnSmall
 
 __all__ = ["Autoencoder", "EfficientAd", "EfficientAdOptions", "hard_feature_loss"]
@@ -28,17 +29,21 @@ MAP_AT_UPPER_QUANTILE = 0.1  # sec. 3.4: q_a maps to 0, q_b to 0.1
 class EfficientAdOptions:
     """The paper's settings (sec. 3 and appendix A.1)."""
 
-    image_size: int = 256
-    steps: int = 70_000
-    learning_rate: float = 1e-4
-    weight_decay: float = 1e-5
-    decay_at: float = 0.95  # the learning rate falls to a tenth for the last 5 % of the steps
-    hard_fraction: float = 0.999  # sec. 3.2: p_hard
-    quantile_low: float = 0.9  # sec. 3.4: a
-    quantile_high: float = 0.995  # sec. 3.4: b
-    teacher: Path | None = None  # None: the PDN-S distilled by this project
-    penalty_images: Path | None = None  # sec. 3.2 uses ImageNet; None trains without the penalty
-    seed: int = 0
+    image_size: int = option(256, "side of the network's input; the autoencoder needs 256", metavar="PIXELS")
+    steps: int = option(70_000, "training steps of one image")
+    learning_rate: float = option(1e-4, "of Adam")
+    weight_decay: float = option(1e-5, "of Adam")
+    decay_at: float = option(0.95, "share of the steps after which the learning rate falls to a tenth")
+    hard_fraction: float = option(0.999, "p_hard: share of the feature differences the loss leaves out (sec. 3.2)")
+    quantile_low: float = option(0.9, "a: quantile of the maps that becomes 0 (sec. 3.4)")
+    quantile_high: float = option(0.995, "b: quantile of the maps that becomes 0.1 (sec. 3.4)")
+    teacher: Path | None = option(None, "another PDN state dict; without it, this package's", metavar="FILE")
+    penalty_images: Path | None = option(
+        None,
+        "natural images, such as ImageNet, for the pretraining penalty (sec. 3.2); without them, none",
+        metavar="FOLDER",
+    )
+    seed: int = option(0, "of every random choice")
 
 
 def hard_feature_loss(squared_difference: Tensor, hard_fraction: float) -> Tensor:

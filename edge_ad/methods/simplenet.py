@@ -6,13 +6,15 @@ Source: Liu, Zhou, Xu, Wang, "SimpleNet: A Simple Network for Image Anomaly Dete
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edge_ad.methods.backbones import FeatureExtractor, PdnTrunk
+from edge_ad.methods.backbones import BACKBONES, FeatureExtractor, PdnTrunk
 from edge_ad.methods.linear_maps import blur_matrix, pad_matrix, resize_matrix
+from edge_ad.methods.options import option
 from edge_ad.methods.pdn import CROPPED_CELLS
 
 __all__ = ["LocalFeatures", "SimpleNet", "SimpleNetOptions"]
@@ -26,20 +28,25 @@ class SimpleNetOptions:
     random patches of all training images take about a minute on two cores.
     """
 
-    backbone: str = "pdn-s"  # the paper uses wide_resnet50_2 and reports stable results across backbones (table 4)
-    layers: tuple[int, ...] = (2, 3)  # table 2
-    image_size: int = 256
-    patch_size: int = 3  # figure 6
-    noise: float = 0.015  # figure 5: standard deviation of the feature noise
-    hidden: int = 1024  # of the discriminator; the authors' code
-    margin: float = 0.5  # eq. 7: th+ = th- = 0.5
-    adaptor_learning_rate: float = 1e-4
-    discriminator_learning_rate: float = 2e-4
-    weight_decay: float = 1e-5
-    blur_sigma: float = 4.0  # sec. 3.6, in pixels of the input
-    steps: int = 1000
-    batch_patches: int = 2048
-    seed: int = 0
+    backbone: str = option(
+        "pdn-s",
+        "pretrained features (table 4); pdn-s is part of this package, the others need their weights",
+        choices=tuple(BACKBONES),
+    )
+    weights: Path | None = option(None, "torchvision checkpoint of the backbone; never downloaded", metavar="FILE")
+    layers: tuple[int, ...] = option((2, 3), "stages whose features are joined (table 2)", choices=(1, 2, 3, 4))
+    image_size: int = option(256, "side of the network's input", metavar="PIXELS")
+    patch_size: int = option(3, "side of the neighbourhood that features are averaged over (figure 6)")
+    noise: float = option(0.015, "standard deviation of the feature noise (figure 5)")
+    hidden: int = option(1024, "width of the discriminator (the authors' code)")
+    margin: float = option(0.5, "th+ and th- of the loss (eq. 7)")
+    adaptor_learning_rate: float = option(1e-4, "of Adam (sec. 4.3)")
+    discriminator_learning_rate: float = option(2e-4, "of Adam (sec. 4.3)")
+    weight_decay: float = option(1e-5, "of Adam (sec. 4.3)")
+    blur_sigma: float = option(4.0, "smoothing of the map (sec. 3.6)", metavar="PIXELS")
+    steps: int = option(1000, "training steps; the paper trains 160 epochs of 4 images")
+    batch_patches: int = option(2048, "random patches a step")
+    seed: int = option(0, "of every random choice")
 
 
 class LocalFeatures(nn.Module):

@@ -66,12 +66,14 @@ class Dataset:
         train: Good images, at least one.
         validation: More good images, possibly none.
         test: Labelled images, possibly none; good ones first, then type by type.
+        defects: Labelled defective images to learn from, which supervised methods alone use; possibly none.
     """
 
     root: Path
     train: tuple[Path, ...]
     validation: tuple[Path, ...] = ()
     test: tuple[TestImage, ...] = ()
+    defects: tuple[TestImage, ...] = ()
 
 
 def open_dataset(folder: str | Path) -> Dataset:

@@ -38,6 +38,7 @@ REPORT_FILE = "report.json"
 OPSET = 18
 PARITY_TOLERANCE = 1e-3  # largest score difference torch - ONNX Runtime, in spreads of normal scores
 PARITY_BATCHES = (1, 2, 5)
+FILES_OF_OPTIONS = ("weights", "teacher", "teachers", "penalty_images")  # paths of the training machine
 
 
 def export(run: Path, output: Path, *, camera: tuple[int, int] | None = None, force: bool = False) -> Bundle:
@@ -210,7 +211,7 @@ def _manifest(
         map=Size(height=map_height, width=map_width),
         precisions={"fp32": entry},
         provenance={
-            "options": {key: value for key, value in options.items() if key not in ("teacher", "penalty_images")},
+            "options": {key: value for key, value in options.items() if key not in FILES_OF_OPTIONS},
             "trained_at": list(record.camera),
             "training_hashes": list(record.training_hashes),
             "training_seconds": record.seconds,

@@ -15,9 +15,10 @@ from edge_ad.progress import Progress
 from edge_ad.training.checkpoint import load_checkpoint, save_checkpoint
 from edge_ad.training.device import half_precision, training_device
 from edge_ad.training.images import endless, load_rgb, natural_images, normalise
+from edge_ad.training.registry import Method
 from edge_ad.training.run import Split
 
-__all__ = ["empty_efficientad", "fit_efficientad", "recolour"]
+__all__ = ["SMALL", "empty_efficientad", "fit_efficientad", "recolour"]
 
 CHECKPOINT_EVERY = 250
 RECOLOUR_RANGE = (0.8, 1.2)  # appendix A.1: brightness, contrast or saturation
@@ -150,3 +151,6 @@ def _resume(network: EfficientAd, optimiser: torch.optim.Optimizer, folder: Path
     network.load_state_dict(state["network"])
     optimiser.load_state_dict(state["optimiser"])
     return int(state["step"])
+
+
+SMALL = Method(options=EfficientAdOptions, fit=fit_efficientad, empty=empty_efficientad)

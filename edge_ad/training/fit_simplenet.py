@@ -13,9 +13,10 @@ from edge_ad.progress import Progress
 from edge_ad.training.checkpoint import load_checkpoint, save_checkpoint
 from edge_ad.training.device import training_device
 from edge_ad.training.images import load_rgb, normalise
+from edge_ad.training.registry import Method
 from edge_ad.training.run import Split
 
-__all__ = ["empty_simplenet", "fit_simplenet"]
+__all__ = ["METHOD", "empty_simplenet", "fit_simplenet"]
 
 CHECKPOINT_EVERY = 250
 FEATURE_BATCH = 8
@@ -27,11 +28,11 @@ def empty_simplenet(options: SimpleNetOptions) -> SimpleNet:
     return SimpleNet(LocalFeatures(backbone, options.patch_size), options)
 
 
-def fit_simplenet(split: Split, options: SimpleNetOptions, folder: Path, weights: Path | None = None) -> SimpleNet:
+def fit_simplenet(split: Split, options: SimpleNetOptions, folder: Path) -> SimpleNet:
     """Fit on the training images of `split`; resumes from `folder`/checkpoint.pt."""
     device = training_device()
     torch.manual_seed(options.seed)
-    backbone = load_backbone(options.backbone, layers=tuple(options.layers), weights=weights)
+    backbone = load_backbone(options.backbone, layers=tuple(options.layers), weights=options.weights)
     network = SimpleNet(LocalFeatures(backbone, options.patch_size), options).to(device)
     features = _cached_features(network.features, split.training, options.image_size, device)
     optimisers = [
@@ -94,3 +95,6 @@ def _resume(network: SimpleNet, optimisers: list[torch.optim.Optimizer], folder:
     for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
         optimiser.load_state_dict(saved)
     return int(state["step"])
+
+
+METHOD = Method(options=SimpleNetOptions, fit=fit_simplenet, empty=empty_simplenet)

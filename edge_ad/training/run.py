@@ -23,7 +23,7 @@ import numpy as np
 from edge_ad.errors import TooFewImages, TrainingError
 from edge_ad.frame import read_image
 from edge_ad.training.checkpoint import write_whole
-from edge_ad.training.dataset import Dataset
+from edge_ad.training.dataset import Dataset, TestImage
 
 __all__ = ["RunRecord", "Split", "image_hash", "read_run", "split_images"]
 
@@ -33,10 +33,17 @@ MIN_IMAGES = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Normal images: those a method learns from, and held-out ones for quantiles and thresholds."""
+    """What a method may learn from.
+
+    Attributes:
+        training: Normal images to learn from.
+        validation: Held-out normal images for quantiles and thresholds.
+        defects: Labelled defective images, for supervised methods.
+    """
 
     training: list[Path]
     validation: list[Path]
+    defects: tuple[TestImage, ...] = ()
 
 
 def split_images(dataset: Dataset, seed: int) -> Split:
@@ -53,12 +60,13 @@ def split_images(dataset: Dataset, seed: int) -> Split:
             fix="add images of good parts",
         )
     if dataset.validation:
-        return Split(training=list(dataset.train), validation=list(dataset.validation))
+        return Split(training=list(dataset.train), validation=list(dataset.validation), defects=dataset.defects)
     order = np.random.default_rng(seed).permutation(len(dataset.train))
     held_out = set(order[: max(1, round(VALIDATION_FRACTION * len(order)))].tolist())
     return Split(
         training=[path for index, path in enumerate(dataset.train) if index not in held_out],
         validation=[path for index, path in enumerate(dataset.train) if index in held_out],
+        defects=dataset.defects,
     )
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +12,21 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from edge_ad.errors import TrainingError
-from edge_ad.methods.efficientad import EfficientAdOptions
-from edge_ad.methods.simplenet import SimpleNetOptions
 from edge_ad.training.checkpoint import write_options, write_whole
 from edge_ad.training.dataset import open_dataset
-from edge_ad.training.fit_efficientad import empty_efficientad, fit_efficientad
-from edge_ad.training.fit_simplenet import empty_simplenet, fit_simplenet
+from edge_ad.training.registry import METHODS
 from edge_ad.training.run import RunRecord, read_run, split_images
 
-__all__ = ["METHODS", "Method", "load_run", "train"]
+__all__ = ["load_run", "train"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Method:
-    """How one published method is trained and rebuilt."""
-
-    options: type[Any]
-    fit: Callable[..., nn.Module]
-    empty: Callable[..., nn.Module]
-
-
-METHODS: dict[str, Method] = {
-    "simplenet": Method(options=SimpleNetOptions, fit=fit_simplenet, empty=empty_simplenet),
-    "efficientad-s": Method(options=EfficientAdOptions, fit=fit_efficientad, empty=empty_efficientad),
-}
-
-
-def train(method: str, dataset_folder: Path, output: Path, options: Any, **sources: Path | None) -> Path:
+def train(method: str, dataset_folder: Path, output: Path, options: Any) -> Path:
     """Train `method` on the good images of a data set; returns the run's folder.
 
     A run that was interrupted goes on; a finished one is left as it is.
 
     Args:
-        options: An instance of METHODS[method].options.
-        sources: Where files lie that are not part of the result: `weights` of SimpleNet's backbone.
+        options: An instance of METHODS[method].load().options.
 
     Raises:
         TrainingError: The folder holds a run with other options.
@@ -61,7 +40,7 @@ def train(method: str, dataset_folder: Path, output: Path, options: Any, **sourc
         return output
     write_options(output, options)
     start = time.monotonic()
-    network = METHODS[method].fit(split, options, output, **sources)
+    network = METHODS[method].load().fit(split, options, output)
     state = {key: value.contiguous() for key, value in network.state_dict().items()}
     write_whole(output / "model.safetensors", save(state))
     RunRecord.of(method, dataset, split, time.monotonic() - start).write(output)
@@ -95,7 +74,7 @@ def load_run(folder: Path) -> tuple[nn.Module, RunRecord, dict[str, Any]]:
     record, options = read_run(folder)
     if record.method not in METHODS:
         raise TrainingError(f"{folder} was trained with an unknown method.", expected=list(METHODS), got=record.method)
-    method = METHODS[record.method]
+    method = METHODS[record.method].load()
     try:
         network = method.empty(method.options(**options))
         network.load_state_dict(load_file(folder / "model.safetensors"))
