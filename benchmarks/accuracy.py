@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe_machine
+from edge_ad.report.machine import describe_machine
 
 DATASETS = ("metal_nut", "cookie", "juice_bottle")
 FIGURES = ("image_auroc", "image_f1max", "pixel_auroc", "aupro", "false_rejects", "missed_defects")

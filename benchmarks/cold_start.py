@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe_machine
 from edge_ad.errors import InspectionFault
+from edge_ad.report.machine import describe_machine
 
 FIRST_VERDICT = """
 import sys, numpy

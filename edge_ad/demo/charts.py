@@ -1,52 +1,19 @@
-"""Charts as inline SVG; colours come from the page's style sheet."""
+"""The histogram of scores as inline SVG; colours come from the page's style sheet."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from edge_ad.demo.markup import Markup, element, join
+from edge_ad.report.axis import Axis, figure
+from edge_ad.report.markup import Markup, element, join
 
-__all__ = ["Axis", "figure", "histogram", "score_axis"]
+__all__ = ["histogram", "score_axis"]
 
 WIDTH, ROW, TOP, GAP, FOOT, LEFT = 760, 100, 74, 44, 40, 12
 BINS = 48
 LOG_RATIO = 30.0  # beyond this ratio of largest to median score, a linear axis shows one bar and emptiness
-
-
-@dataclass(frozen=True, kw_only=True)
-class Axis:
-    """A horizontal axis from `low` to `high`; `log` needs low > 0."""
-
-    low: float
-    high: float
-    log: bool = False
-
-    def place(self, value: float) -> float:
-        """Where a value lies, 0 (left) to 1 (right); values outside go to the nearer end."""
-        low, high = self._scaled(self.low), self._scaled(self.high)
-        inside = min(max(value, self.low), self.high)
-        return (self._scaled(inside) - low) / (high - low)
-
-    def _scaled(self, value: float) -> float:
-        return math.log10(value) if self.log else value
-
-    def ticks(self) -> list[float]:
-        """Four to eight round values, or decades with 2 and 5 on a log axis."""
-        if self.log:
-            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-            steps = (1, 2, 5) if last - first <= 3 else (1,)
-            values = [step * 10.0**power for power in range(first, last + 1) for step in steps]
-        else:
-            rough = (self.high - self.low) / 5
-            unit = 10.0 ** math.floor(math.log10(rough))
-            step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
-            first = math.ceil(self.low / step)
-            values = [index * step for index in range(first, math.floor(self.high / step + 1e-9) + 1)]
-        return [value for value in values if self.low <= value <= self.high * (1 + 1e-9)]
 
 
 def score_axis(scores: Sequence[float], threshold: float) -> Axis:
@@ -57,15 +24,6 @@ def score_axis(scores: Sequence[float], threshold: float) -> Axis:
         return Axis(low=low / 1.15, high=high * 1.15, log=True)
     margin = 0.04 * (high - low) or abs(high) or 1.0
     return Axis(low=max(0.0, low - margin) if low >= 0 else low - margin, high=high + margin)
-
-
-def figure(value: float) -> str:
-    """A number with three significant digits, without an exponent where it reads well."""
-    size = abs(value)
-    if value == 0 or 1e-3 <= size < 1e6:
-        decimals = 0 if size >= 100 else 2 - math.floor(math.log10(size)) if size else 0
-        return f"{value:,.{max(0, decimals)}f}"
-    return f"{value:.2e}"
 
 
 def histogram(good: Sequence[float], defective: Sequence[float], threshold: float, axis: Axis) -> Markup:

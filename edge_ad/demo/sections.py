@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_ad.demo.charts import figure, histogram, score_axis
+from edge_ad.demo.charts import histogram, score_axis
 from edge_ad.demo.findings import GOOD, InspectedPart, Report
-from edge_ad.demo.markup import Markup, element
-from edge_ad.demo.tables import picture, pill, section, table
+from edge_ad.report.axis import figure
+from edge_ad.report.blocks import picture, pill, section, table, tile
+from edge_ad.report.markup import Markup, element
 
 __all__ = ["confusion", "gallery", "scores", "verdict"]
 
@@ -18,11 +19,11 @@ def verdict(report: Report) -> Markup:
     """The one sentence to take away, and the figures behind it."""
     missed, rejected = len(_wrong(report.defective)), len(_wrong(report.good))
     tiles = [
-        _tile("Parts inspected", str(len(report.parts))),
-        _tile("Defects found", str(len(report.defective) - missed), f"of {len(report.defective)}"),
-        _tile("Defects missed", str(missed), f"of {len(report.defective)}", "bad" if missed else None),
-        _tile("False rejects", str(rejected), f"of {len(report.good)}", "warn" if rejected else None),
-        _tile("Median latency", figure(report.median_latency_ms), "ms"),
+        tile("Parts inspected", str(len(report.parts))),
+        tile("Defects found", str(len(report.defective) - missed), f"of {len(report.defective)}"),
+        tile("Defects missed", str(missed), f"of {len(report.defective)}", "bad" if missed else None),
+        tile("False rejects", str(rejected), f"of {len(report.good)}", "warn" if rejected else None),
+        tile("Median latency", figure(report.median_latency_ms), "ms"),
     ]
     sentence = element("h2", _sentence(report, missed, rejected))
     return element("section", sentence, element("dl", *tiles, class_="tiles"), class_="verdict")
@@ -40,11 +41,6 @@ def _sentence(report: Report, missed: int, rejected: int) -> str:
         clauses.append(f"{rejected or 'none'} of {total} good {'part' if total == 1 else 'parts'} rejected")
     words = ", ".join(clauses) + "."
     return words[0].upper() + words[1:]
-
-
-def _tile(label: str, value: str, unit: str = "", tone: str | None = None) -> Markup:
-    shown = element("dd", value, element("small", f" {unit}") if unit else "")
-    return element("div", element("dt", label), shown, class_=tone)
 
 
 def gallery(report: Report) -> Markup:
@@ -71,7 +67,9 @@ def _typical(parts: Sequence[InspectedPart]) -> InspectedPart:
 
 def _captioned(label: str, part: InspectedPart) -> Markup:
     score = f"score {figure(part.inspection.score)}"
-    words = element("figcaption", element("span", label), pill(part), element("span", score))
+    words = element(
+        "figcaption", element("span", label), pill(part.inspection.is_anomalous, part.is_right), element("span", score)
+    )
     return element("figure", picture(part.overlay, f"{part.name} with its heat map", PICTURE), words)
 
 

@@ -1,65 +1,18 @@
-"""The second half of the report: costs, engines, every part, provenance; and the pieces all sections share."""
+"""The second half of the report: costs, engines, every part, provenance."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
-
-import cv2
-
-from edge_ad.demo.charts import Axis, figure, score_axis
+from edge_ad.demo.charts import score_axis
 from edge_ad.demo.findings import EngineRow, InspectedPart, PrecisionRow, Report
-from edge_ad.demo.markup import Markup, element, join
-from edge_ad.frame import Image
+from edge_ad.report.axis import Axis, figure
+from edge_ad.report.blocks import facts, file_size, picture, pill, section, table
+from edge_ad.report.markup import Markup, element, join
 
-__all__ = ["costs", "engines", "picture", "pill", "provenance", "section", "stream", "table"]
+__all__ = ["costs", "engines", "provenance", "stream"]
 
 THUMBNAIL = 256  # pixels of width: shown at half of it, so that dense screens stay sharp
-JPEG_QUALITY = 82
 FLAVOURS = {"rtx": "TensorRT-RTX", "trt": "TensorRT"}
 CHOICES = (("all", "All"), ("bad", "Defective"), ("good", "Good"), ("mistakes", "Wrong verdicts"))
-
-
-def section(title: str, note: str, *content: object) -> Markup:
-    """A panel with a heading and, where `note` is not empty, a line that says how to read it."""
-    return element("section", element("h2", title), element("p", note, class_="note") if note else "", *content)
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[object]], kind: str = "cards") -> Markup:
-    """A table; a head that begins with # is of a column of numbers.
-
-    On narrow screens the rows of "cards" become cards; a "narrow" table has few enough columns to stay one.
-    """
-    names = [head.lstrip("#") for head in heads]
-    kinds = ["number" if head.startswith("#") else None for head in heads]
-    top = element(
-        "tr", *(element("th", name, class_=kind, scope="col") for name, kind in zip(names, kinds, strict=True))
-    )
-    body = [element("tr", _cell("name", None, row[0]), *map(_cell, kinds[1:], names[1:], row[1:])) for row in rows]
-    return element("table", element("thead", top), element("tbody", *body), class_=kind)
-
-
-def _cell(kind: str | None, label: str | None, value: object) -> Markup:
-    return element("td", "none" if value is None else value, class_=kind, data_label=label)
-
-
-def picture(image: Image, alt: str, width: int) -> Markup:
-    """The image as a JPEG inside the page, at most `width` pixels wide."""
-    height = max(1, round(image.shape[0] * width / image.shape[1]))
-    if image.shape[1] > width:
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    source = "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
-    size = {"width": image.shape[1], "height": image.shape[0]}
-    return element("img", src=source, alt=alt, loading="lazy", **size)
-
-
-def pill(part: InspectedPart) -> Markup:
-    """The verdict in words and colour; a wrong one says so."""
-    words = "Anomalous" if part.inspection.is_anomalous else "Good"
-    if part.is_right:
-        return element("span", words, class_="pill bad" if part.inspection.is_anomalous else "pill good")
-    return element("span", f"{words}, wrong", class_="pill warn")
 
 
 def stream(report: Report) -> Markup:
@@ -96,7 +49,7 @@ def _stream_row(part: InspectedPart, axis: Axis) -> Markup:
         element("td", picture(part.image, part.name, THUMBNAIL), class_="picture"),
         element("td", picture(part.overlay, f"{part.name} with its heat map", THUMBNAIL), class_="picture"),
         element("td", part.name, element("small", truth), class_="name"),
-        element("td", pill(part), data_label="Verdict"),
+        element("td", pill(found.is_anomalous, part.is_right), data_label="Verdict"),
         element("td", element("div", figure(found.score), gauge), class_="number", data_label="Score"),
         element("td", figure(found.threshold), class_="number", data_label="Threshold"),
         element("td", f"{figure(found.latency_ms)} ms", class_="number", data_label="Latency"),
@@ -138,17 +91,13 @@ def _cost_row(row: PrecisionRow) -> list[object]:
         _percent(row.score_shift),
         _percent(row.map_error),
         figure(row.threshold),
-        _bytes(row.graph_bytes),
+        file_size(row.graph_bytes),
         f"{figure(row.latency_ms)} ms",
     ]
 
 
 def _auroc(value: float | None) -> str | None:
     return None if value is None else f"{value:.4f}"
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
 
 
 def engines(report: Report) -> Markup:
@@ -164,14 +113,11 @@ def _engine_row(row: EngineRow) -> list[object]:
     built = "kept" if row.build_s is None else f"{row.build_s:.1f} s"
     made_with = f"{FLAVOURS.get(row.flavour, row.flavour)} {row.version}"
     target = join([row.target, element("small", made_with)])
-    return [target, row.precision, _bytes(row.engine_bytes), built]
+    return [target, row.precision, file_size(row.engine_bytes), built]
 
 
 def provenance(report: Report) -> Markup:
     """Where all of it comes from."""
     if not report.provenance:
         return Markup()
-    pairs = [
-        element(tag, text) for pair in report.provenance.items() for tag, text in zip(("dt", "dd"), pair, strict=True)
-    ]
-    return section("Provenance", "", element("dl", *pairs, class_="facts"))
+    return section("Provenance", "", facts(report.provenance))

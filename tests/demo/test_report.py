@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_ad.demo.charts import Axis, figure, score_axis
+from edge_ad.demo.charts import score_axis
 from edge_ad.demo.parts import draw_part
 from edge_ad.demo.report import EngineRow, InspectedPart, PrecisionRow, Report, write_report
 from edge_ad.errors import DataError
 from edge_ad.inspection import Inspection
+from edge_ad.report.axis import Axis, figure
 
 VOID = {"img", "input", "meta"}
 HOSTILE = "<script>alert('x')</script>\"&"

@@ -17,7 +17,14 @@ PACKAGES = ("edge_ad", "build_engines", "calibration")
 HEAVY = ("torch", "onnx", "tensorrt", "tensorrt_rtx", "cuda", "pycuda", "scipy", "sklearn", "polygraphy", "onnxscript")
 """Packages that a station may lack, and that no runtime import may load."""
 
-TRAINING_ROOMS = ("edge_ad.cli", "edge_ad.demo", "edge_ad.methods", "edge_ad.training")
+TRAINING_ROOMS = (
+    "edge_ad.cli",
+    "edge_ad.compare",
+    "edge_ad.demo",
+    "edge_ad.methods",
+    "edge_ad.report",
+    "edge_ad.training",
+)
 """What is not the runtime: these import what they need, when they need it."""
 
 
