@@ -12,7 +12,7 @@ from typing import Any
 
 from edge_ad.training.registry import METHODS
 
-__all__ = ["add_methods", "options_from", "run"]
+__all__ = ["add_methods", "add_options", "options_from", "run"]
 
 
 def add_methods(parser: argparse.ArgumentParser) -> None:
@@ -31,12 +31,16 @@ class _MethodParser(argparse.ArgumentParser):
         self.add_argument("dataset", type=Path, help="data set, or a plain folder of images of good parts")
         self.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="folder of the run")
         self.add_argument("--json", action="store_true", help="print the run's record as JSON")
-        options = METHODS[self.prog.split()[-1]].load().options
-        types = typing.get_type_hints(options)
-        group = self.add_argument_group("options of the method")
-        for field in dataclasses.fields(options):
-            _add_option(group, field, types[field.name])
+        add_options(self.add_argument_group("options of the method"), self.prog.split()[-1])
         return super().parse_known_args(args, namespace)
+
+
+def add_options(group: Any, method: str) -> None:
+    """The fields of a method's options as arguments of an argparse parser, or of a group of one."""
+    options = METHODS[method].load().options
+    types = typing.get_type_hints(options)
+    for field in dataclasses.fields(options):
+        _add_option(group, field, types[field.name])
 
 
 def _add_option(group: Any, field: dataclasses.Field[Any], kind: Any) -> None:
