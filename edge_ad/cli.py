@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -111,10 +112,16 @@ def _add_train(commands: Any) -> None:
 
 def _add_distill(commands: Any) -> None:
     parser = _command(
-        commands, "distill", "distil a PDN-S teacher from ImageNet features", _distill, _DISTILL_DESCRIPTION
+        commands, "distill", "distil a PDN teacher from ImageNet features", _distill, _DISTILL_DESCRIPTION
     )
     parser.add_argument("images", type=Path, help="folder (of folders) of natural images, such as ImageNet")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder of the run")
+    parser.add_argument(
+        "--student", default="pdn-s", choices=("pdn-s", "pdn-m"), help="the network to teach (default: pdn-s)"
+    )
+    parser.add_argument(
+        "--grow-from", type=Path, metavar="FILE", help="start a pdn-m as the function of this PDN-S (Net2Net)"
+    )
     parser.add_argument(
         "--backbone",
         default="resnet18",
@@ -124,18 +131,29 @@ def _add_distill(commands: Any) -> None:
     parser.add_argument("--weights", type=Path, metavar="FILE", help="torchvision checkpoint of the backbone")
     parser.add_argument("--steps", type=_positive, default=4200, help="(default: 4,200; the paper: 60,000)")
     parser.add_argument("--batch", type=_positive, default=4, help="images a step (default: 4; the paper: 16)")
+    parser.add_argument(
+        "--window",
+        type=_positive,
+        default=256,
+        metavar="PIXELS",
+        help="side of the part that the student sees of each crop of 256 x 256 (default: 256; smaller is faster)",
+    )
+    parser.add_argument(
+        "--peak-learning-rate", type=float, default=1e-3, metavar="RATE", help="(default: 0.001; the paper: 0.0001)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
 
 
-_DISTILL_DESCRIPTION = """Distil a PDN-S teacher from ImageNet features (EfficientAD, sec. 3.1). Uses the GPU if there
-is one. Running the same command again resumes. `edge-ad train efficientad-s --teacher FOLDER/teacher.safetensors` uses
-the result."""
+_DISTILL_DESCRIPTION = """Distil a PDN-S or PDN-M teacher from ImageNet features (EfficientAD, sec. 3.1). Uses the GPU
+if there is one. Running the same command again resumes. `edge-ad train efficientad-s --teacher
+FOLDER/teacher.safetensors` uses a PDN-S, `edge-ad train efficientad-m` likewise a PDN-M."""
 
 
 def _distill(arguments: argparse.Namespace) -> int:
     from edge_ad.training.distill import DistillOptions, distill
 
-    names = ("images", "output", "backbone", "weights", "steps", "batch", "seed")
+    names = ("images", "output", "student", "grow_from", "backbone", "weights", "window")
+    names += ("steps", "batch", "peak_learning_rate", "seed")
     print(distill(DistillOptions(**{name: getattr(arguments, name) for name in names})))
     return 0
 
@@ -234,7 +252,10 @@ def _inspect(arguments: argparse.Namespace) -> int:
 def _add_evaluate(commands: Any) -> None:
     parser = _command(commands, "evaluate", "measure accuracy and latency on a labelled data set", _evaluate)
     parser.add_argument("bundle", type=Path, help="bundle directory")
-    parser.add_argument("dataset", type=Path, help="MVTec AD or MVTec LOCO style folder with test images")
+    parser.add_argument(
+        "dataset", type=Path, help="data set with test images: a folder (MVTec, BTAD, VisA, ...) or a csv list"
+    )
+    parser.add_argument("--normal-class", metavar="NAME", help="the class of good parts (default: good)")
     _add_runtime_options(parser)
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
 
@@ -244,21 +265,32 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from edge_ad.training.dataset import open_dataset
     from edge_ad.training.evaluate import evaluate
 
-    dataset = open_dataset(arguments.dataset)
+    dataset = open_dataset(arguments.dataset, arguments.normal_class)
     with Inspector(arguments.bundle, precision=arguments.precision, backend=arguments.backend) as inspector:
         evaluation = evaluate(inspector.answer, dataset, inspector.size, "evaluating")
         row = {"precision": inspector.precision, "backend": inspector.backend, "threshold": inspector.threshold}
         rejected = [score > inspector.threshold for score in evaluation.scores]
-    row |= {key: value for key, value in vars(evaluation).items() if key != "scores"}
+    row |= {key: value for key, value in dataclasses.asdict(evaluation).items() if key != "scores"}
     defective = [item.is_defective for item in dataset.test]
     row["false_rejects"] = sum(r and not d for r, d in zip(rejected, defective, strict=True))
     row["missed_defects"] = sum(d and not r for r, d in zip(rejected, defective, strict=True))
-    if arguments.json:
-        print(json.dumps(row, indent=2))
-    else:
-        for key, value in row.items():
-            print(f"{key:<24}{_shown(value)}")
+    print(json.dumps(row, indent=2) if arguments.json else _figures(row))
     return 0
+
+
+def _figures(row: dict[str, Any]) -> str:
+    """A line per figure, with its 95 % interval where it has one, and one per type of defect."""
+    lines = []
+    for key, value in row.items():
+        if key in ("intervals", "per_defect"):
+            continue
+        interval = "  [{:.4f}, {:.4f}]".format(*row["intervals"][key]) if key in row["intervals"] else ""
+        lines.append(f"{key:<24}{_shown(value)}{interval}")
+    lines.append("[low, high]: 95 % bootstrap interval over the test images")
+    for defect, figures in row["per_defect"].items():
+        known = ", ".join(f"{key} {_shown(value)}" for key, value in figures.items() if value is not None)
+        lines.append(f"  {defect}: {known}")
+    return "\n".join(lines)
 
 
 def _shown(value: object) -> str:

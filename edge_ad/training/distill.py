@@ -1,4 +1,4 @@
-"""Distil ImageNet features into a PDN-S teacher (EfficientAD, sec. 3.1 and appendix A.2).
+"""Distil ImageNet features into a PDN-S or PDN-M teacher (EfficientAD, sec. 3.1 and appendix A.2).
 
 The network learns to predict, from 33 x 33 pixels of a 256 x 256 image, the features a deep classifier
 computes of the same image at 512 x 512: layers 2 and 3, 3 x 3 averaged, layer 3 upsampled to layer 2
@@ -21,22 +21,35 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
+from edge_ad.errors import TrainingError
 from edge_ad.frame import Image, read_image
 from edge_ad.methods.backbones import FeatureExtractor, load_backbone
-from edge_ad.methods.pdn import CROPPED_CELLS, OUT_CHANNELS, PdnSmall
+from edge_ad.methods.pdn import (
+    CROPPED_CELLS,
+    OUT_CHANNELS,
+    RECEPTIVE_FIELD,
+    STRIDE,
+    Pdn,
+    PdnMedium,
+    PdnSmall,
+    load_pdn_small,
+)
 from edge_ad.progress import Progress
 from edge_ad.training.checkpoint import load_checkpoint, save_checkpoint, write_options, write_whole
 from edge_ad.training.device import half_precision, training_device
+from edge_ad.training.grow import grown
 from edge_ad.training.images import endless, natural_images, normalise
 
-__all__ = ["DistillOptions", "distill", "target_features"]
+__all__ = ["STUDENTS", "DistillOptions", "distill", "target_features"]
+
+STUDENTS: dict[str, type[Pdn]] = {"pdn-s": PdnSmall, "pdn-m": PdnMedium}
 
 IMAGE_SIZE = 256  # EfficientAD, appendix A.2: the PDN sees 256, the classifier 512
 BACKBONE_SIZE = 512
 GRAYSCALE_PROBABILITY = 0.1  # EfficientAD, appendix A.2
 STATISTICS_IMAGES = 10_000  # EfficientAD, appendix A.2: images for the channel statistics
 HELD_OUT_FRACTION = 0.05
-VALIDATE_EVERY = 250
+VALIDATE_EVERY = 100
 MIN_IMAGES = 20
 CROP_SIZE = 288  # crops are kept at this size before both resizes
 
@@ -47,11 +60,21 @@ class DistillOptions:
 
     The paper trains 60,000 steps of 16 images with Adam at 1e-4 on all of ImageNet. With fewer steps a
     higher peak with warm-up and cosine decay gets further; these defaults take about 50 minutes of two cores and
-    made the shipped teacher.
+    made the shipped PDN-S.
+
+    Attributes:
+        student: A key of STUDENTS.
+        grow_from: A PDN-S state dict from which a PDN-M starts, see `edge_ad.training.grow`; random weights without it.
+        window: Side in pixels of the part of each 256 x 256 crop that the student sees, a multiple of 4. The
+            classifier sees the whole. A PDN is the same network at every position, so that a window only chooses some
+            of its outputs: where the student costs more than the classifier, more and smaller windows teach it more.
     """
 
     images: Path
     output: Path
+    student: str = "pdn-s"
+    grow_from: Path | None = None
+    window: int = IMAGE_SIZE
     backbone: str = "resnet18"
     weights: Path | None = None
     steps: int = 4200
@@ -65,7 +88,20 @@ def distill(options: DistillOptions) -> Path:
     """Train a teacher; returns the path of its float16 state dict, `teacher.safetensors`.
 
     Resumes from `checkpoint.pt` in the output folder. Writes `loss.csv` as it goes.
+
+    Raises:
+        TrainingError: A PDN-S cannot grow, or a window of that size does not fit the network.
+        TooFewImages, WeightsNotFound: From the images and the weights.
     """
+    if options.grow_from is not None and options.student != "pdn-m":
+        raise TrainingError("Only a PDN-M grows.", got=f"grow from {options.grow_from}", fix="add --student pdn-m")
+    if options.window % STRIDE or not RECEPTIVE_FIELD < options.window <= IMAGE_SIZE:
+        raise TrainingError(
+            "The student cannot see such a window.",
+            expected=f"a multiple of {STRIDE} from {RECEPTIVE_FIELD + 3} to {IMAGE_SIZE} pixels",
+            got=options.window,
+            fix="leave --window out, or give 128",
+        )
     paths = natural_images(options.images, MIN_IMAGES)
     held_out = paths[:: math.ceil(1 / HELD_OUT_FRACTION)]
     training = sorted(set(paths) - set(held_out))
@@ -75,7 +111,7 @@ def distill(options: DistillOptions) -> Path:
     device = training_device()
     torch.manual_seed(options.seed)
     backbone = load_backbone(options.backbone, weights=options.weights).to(device, memory_format=torch.channels_last)
-    student = PdnSmall().to(device, memory_format=torch.channels_last)
+    student = _initial_student(options).to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(student.parameters(), lr=options.peak_learning_rate, weight_decay=options.weight_decay)
     checkpoint_path = options.output / "checkpoint.pt"
     state = load_checkpoint(checkpoint_path)
@@ -87,13 +123,17 @@ def distill(options: DistillOptions) -> Path:
         optimiser.load_state_dict(state["optimiser"])
         mean, std, step, curve = state["mean"].to(device), state["std"].to(device), state["step"], state["curve"]
 
-    crops = _augmented_crops(training, np.random.default_rng((options.seed, step)))
-    with Progress("distilling PDN-S", options.steps, step) as progress:
+    with Progress(f"distilling {options.student.upper()}", options.steps, step) as progress:
         while step < options.steps:
+            if step % VALIDATE_EVERY == 0:  # where a run may resume, so that it draws what it would have drawn
+                rng = np.random.default_rng((options.seed, step))
+                crops = _augmented_crops(training, rng)
             batch = torch.stack([next(crops) for _ in range(options.batch)]).to(device)
+            top, left = STRIDE * rng.integers(0, (IMAGE_SIZE - options.window) // STRIDE + 1, 2)
+            window = (int(top), int(left), options.window)
             for group in optimiser.param_groups:
                 group["lr"] = options.peak_learning_rate * _schedule(step, options.steps)
-            loss = _loss(student, backbone, batch, mean, std)
+            loss = _loss(student, backbone, batch, mean, std, window)
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
@@ -119,6 +159,12 @@ def distill(options: DistillOptions) -> Path:
     return teacher
 
 
+def _initial_student(options: DistillOptions) -> Pdn:
+    if options.grow_from is None:
+        return STUDENTS[options.student]()
+    return grown(load_pdn_small(options.grow_from))
+
+
 def target_features(backbone: FeatureExtractor, image: Tensor) -> Tensor:
     """PatchCore's features of (N, 3, 512, 512) normalised RGB: (N, 384, 64, 64)."""
     maps = [F.avg_pool2d(feature, 3, 1, 1) for feature in backbone(image)]
@@ -138,14 +184,25 @@ def target_features(backbone: FeatureExtractor, image: Tensor) -> Tensor:
 def _targets(backbone: FeatureExtractor, crops: Tensor) -> Tensor:
     with torch.no_grad(), half_precision(crops.device):
         features = target_features(backbone, _normalised(crops, BACKBONE_SIZE))
-    inner = slice(CROPPED_CELLS, -CROPPED_CELLS)  # the unpadded PDN-S has no outputs at the border
+    inner = slice(CROPPED_CELLS, -CROPPED_CELLS)  # an unpadded PDN has no outputs at the border
     return features[:, :, inner, inner].float()
 
 
-def _loss(student: PdnSmall, backbone: FeatureExtractor, crops: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def _loss(
+    student: Pdn,
+    backbone: FeatureExtractor,
+    crops: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    window: tuple[int, int, int] = (0, 0, IMAGE_SIZE),
+) -> Tensor:
+    """Mean squared error over the outputs of a window (top, left, side) of the 256 x 256 pixels."""
+    top, left, side = window
+    cells = (side - RECEPTIVE_FIELD) // STRIDE + 1
     target = (_targets(backbone, crops) - mean) / std
+    target = target[:, :, top // STRIDE :, left // STRIDE :][:, :, :cells, :cells]
     with half_precision(crops.device):
-        predicted = student(_normalised(crops, IMAGE_SIZE))
+        predicted = student(_normalised(crops, IMAGE_SIZE)[:, :, top : top + side, left : left + side])
     return F.mse_loss(predicted.float(), target)
 
 
@@ -183,7 +240,7 @@ def _channel_statistics(
 
 
 def _validation_loss(
-    student: PdnSmall,
+    student: Pdn,
     backbone: FeatureExtractor,
     paths: list[Path],
     mean: Tensor,
