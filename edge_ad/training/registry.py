@@ -45,6 +45,9 @@ class MethodEntry:
 
 
 METHODS: dict[str, MethodEntry] = {
+    "cutpaste": MethodEntry(
+        summary="CutPaste (CVPR 2021): a quarter of an hour on one core", place="edge_ad.training.fit_cutpaste:METHOD"
+    ),
     "efficientad-s": MethodEntry(
         summary="EfficientAD-S (WACV 2024): hours on two cores", place="edge_ad.training.fit_efficientad:SMALL"
     ),
