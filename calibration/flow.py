@@ -178,7 +178,7 @@ def _cost_frames(paths: Sequence[Path], seed: int) -> list[Image]:
 
 def _accuracy(
     session: Any, dataset: Dataset, size: tuple[int, int], precision: str, threshold: float
-) -> dict[str, float | str | None]:
+) -> dict[str, Any]:
     evaluation = evaluate(lambda images: answer_frames(session, images), dataset, size, f"{precision} accuracy")
     metrics = {key: getattr(evaluation, key) for key in ("image_auroc", "image_f1max", "pixel_auroc", "aupro")}
     verdicts = [
@@ -186,6 +186,7 @@ def _accuracy(
     ]
     good, defective = ([rejected for truth, rejected in verdicts if truth is kind] for kind in (False, True))
     return metrics | {
+        "intervals": {key: evaluation.intervals[key] for key in metrics if key in evaluation.intervals},
         "false_rejects": f"{sum(good)} of {len(good)}",
         "missed_defects": f"{len(defective) - sum(defective)} of {len(defective)}",
     }

@@ -9,24 +9,21 @@ left out one by one until the maps and scores of real frames keep to the limits 
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType
-from onnxruntime.quantization.calibrate import create_calibrator
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from calibration.cost import Cost, measure_cost
+from calibration.ranges import activation_ranges
 from edge_ad.backends.onnxruntime import OUTPUTS, open_session
-from edge_ad.frame import Image, read_image
+from edge_ad.frame import Image
 from edge_ad.progress import Progress
-from edge_ad.training.defects import cut_paste
 
 __all__ = ["MAX_MEAN_SCORE_SHIFT", "MIN_MAP_CORRELATION", "QuantisedGraph", "int8_from_fp32"]
 
@@ -50,28 +47,6 @@ class QuantisedGraph:
     within_limits: bool
 
 
-class _Frames(CalibrationDataReader):  # type: ignore[misc]
-    """Every normal image, then a copy of it with a synthetic defect: ranges must hold for what is to be found."""
-
-    def __init__(self, paths: Sequence[Path], seed: int, progress: Progress) -> None:
-        self._frames = self._draw(paths, np.random.default_rng(seed))
-        self._progress = progress
-
-    @staticmethod
-    def _draw(paths: Sequence[Path], rng: np.random.Generator) -> Iterator[Image]:
-        for path in paths:
-            image = read_image(path)
-            yield image
-            yield cut_paste(image, rng)
-
-    def get_next(self) -> dict[str, Any] | None:
-        frame = next(self._frames, None)
-        if frame is None:
-            return None
-        self._progress.step()
-        return {"image": frame[None]}
-
-
 def int8_from_fp32(
     content: bytes, paths: Sequence[Path], frames: Sequence[Image], *, spread: float, threshold: float, seed: int
 ) -> QuantisedGraph:
@@ -84,7 +59,7 @@ def int8_from_fp32(
         threshold: The float32 threshold.
     """
     with _quiet():
-        ranges = _ranges(content, paths, seed)
+        ranges = activation_ranges(content, paths, seed)
         layers = [node.name for node in onnx.load_model_from_string(content).graph.node if node.op_type == "Conv"]
         reference = open_session(content, "the float32 graph")
         expected = [reference.run(OUTPUTS, {"image": frame[None]}) for frame in frames]
@@ -114,23 +89,7 @@ def _acceptable(cost: Cost) -> bool:
     return cost.score_shift_mean <= MAX_MEAN_SCORE_SHIFT and cost.map_correlation >= MIN_MAP_CORRELATION
 
 
-def _ranges(content: bytes, paths: Sequence[Path], seed: int) -> Any:
-    """Smallest and largest value of every tensor a convolution reads or writes."""
-    with tempfile.TemporaryDirectory() as folder, Progress("int8 ranges", 2 * len(paths)) as progress:
-        source = Path(folder) / "fp32.onnx"
-        source.write_bytes(content)
-        calibrator = create_calibrator(
-            str(source),
-            ["Conv"],
-            augmented_model_path=str(Path(folder) / "augmented.onnx"),
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"symmetric": True},
-        )
-        calibrator.collect_data(_Frames(paths, seed, progress))
-        return calibrator.compute_data()
-
-
-def _quantised(content: bytes, ranges: Any, left_out: list[str]) -> bytes:
+def _quantised(content: bytes, ranges: TensorsData, left_out: list[str]) -> bytes:
     quantiser = QDQQuantizer(
         onnx.load_model_from_string(content),
         per_channel=True,
