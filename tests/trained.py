@@ -13,6 +13,7 @@ import pytest
 from calibration.flow import CalibrationOptions, calibrate
 from edge_ad.bundle import Bundle
 from edge_ad.demo.parts import write_dataset
+from edge_ad.methods.cutpaste import CutPasteOptions
 from edge_ad.methods.efficientad import EfficientAdOptions
 from edge_ad.methods.simplenet import SimpleNetOptions
 from edge_ad.training.export import export
@@ -24,6 +25,7 @@ TRAIN, VALIDATION = 12, 10  # calibration needs 10 that were not trained on
 OPTIONS: dict[str, Any] = {
     "simplenet": SimpleNetOptions(steps=8, batch_patches=256, image_size=128, hidden=64),
     "efficientad-s": EfficientAdOptions(steps=3),
+    "cutpaste": CutPasteOptions(pretrained=False, stage=2, image_size=64, steps=4, batch_images=4),
 }
 METHODS = tuple(OPTIONS)
 

@@ -12,14 +12,15 @@ import torch
 from safetensors.torch import load_file
 
 from edge_ad.errors import TooFewImages, TrainingError, UnreadableImage, WeightsNotFound
-from edge_ad.training import fit_efficientad, fit_simplenet
+from edge_ad.training import fit_cutpaste, fit_efficientad, fit_simplenet
 from edge_ad.training.dataset import open_dataset
 from edge_ad.training.run import image_hash, read_run, split_images
 from edge_ad.training.train import load_run, train
 from tests.golden_bundle import snapshot
 from tests.trained import METHODS, OPTIONS, TRAIN, VALIDATION, draw_dataset
 
-FITS = {"simplenet": fit_simplenet, "efficientad-s": fit_efficientad}
+FITS = {"simplenet": fit_simplenet, "efficientad-s": fit_efficientad, "cutpaste": fit_cutpaste}
+LEARNED = ("hidden.weight", "student.conv1.weight", "members.0.trunk.conv1.weight")  # one tensor of each method
 
 
 class Interrupted(Exception):
@@ -71,7 +72,7 @@ def test_an_interrupted_run_goes_on(
     assert starts == [2]
     assert not (run / "checkpoint.pt").exists()
     finished = load_file(run / "model.safetensors")
-    trained = [key for key in saved["network"] if key.startswith(("hidden.weight", "student.conv1.weight"))]
+    trained = [key for key in saved["network"] if key.startswith(LEARNED)]
     assert trained and all(not torch.equal(finished[key], saved["network"][key]) for key in trained)
 
 
