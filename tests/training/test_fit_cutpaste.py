@@ -12,12 +12,15 @@ import torch
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
+from edge_ad.backends.onnxruntime import OUTPUTS, open_session
 from edge_ad.errors import TrainingError, WeightsNotFound
-from edge_ad.frame import Image
+from edge_ad.frame import Image, read_image
 from edge_ad.methods.backbones import empty_backbone
 from edge_ad.methods.cutpaste import CLASSES, CutPaste, CutPasteOptions, Detector
+from edge_ad.methods.graph import InspectionGraph
 from edge_ad.training import fit_cutpaste
 from edge_ad.training.dataset import open_dataset
+from edge_ad.training.export import onnx_from_graph
 from edge_ad.training.fit_cutpaste import classified_views
 from edge_ad.training.images import load_rgb, normalise
 from edge_ad.training.run import Split, split_images
@@ -171,6 +174,20 @@ def test_the_density_is_that_of_the_training_images(split: Split, level: str, tm
             assert member(validation)[1].mean().item() == pytest.approx(1, rel=1e-4)
     first, second = network.members
     assert not torch.equal(first.trunk.conv1.weight, second.trunk.conv1.weight)
+
+
+@pytest.mark.parametrize("level", ["image", "patch"])
+def test_the_graph_of_an_ensemble_answers_as_torch_for_every_batch(split: Split, level: str, tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, level=level, patch_size=32, stride=16, ensemble=2)
+    graph = InspectionGraph(fit_cutpaste.fit_cutpaste(split, options, tmp_path), (96, 128), 64).eval()
+    session = open_session(onnx_from_graph(graph), level)
+    frames = np.stack([read_image(path) for path in split.validation[:3]])
+    for batch in (1, 2, 3):
+        with torch.inference_mode():
+            expected = graph(torch.from_numpy(frames[:batch]))
+        for wanted, came in zip(expected, session.run(OUTPUTS, {"image": frames[:batch]}), strict=True):
+            assert len(came) == batch
+            np.testing.assert_allclose(came, wanted, rtol=1e-3, atol=1e-3 * wanted.abs().max().item())
 
 
 def test_members_learn_one_after_the_other(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
