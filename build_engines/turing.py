@@ -3,7 +3,8 @@
 TensorRT-RTX 1.7 refuses MatMul in float32 for SM 7.5 ("FP32 GEMM is not supported"), yet takes the same product as a
 convolution. The graph of the bundle stays as it is: only what the compiler is given changes.
 
-requires  a MatMul has one constant operand of two dimensions; the other has three or four, the first of them the batch
+requires  a MatMul has one constant operand of two dimensions; the other has two (then it is the left one), three or
+          four, the first of them the batch
 ensures   such a MatMul is a 1x1 Conv over its contracted axis, in float32; nothing else changes, sums excepted in order
 """
 
@@ -67,11 +68,11 @@ def _convolution(node: Any, image: str, rank: int, weight: Any, left: bool) -> t
     result, contracted = node.output[0], rank - 2 if left else rank - 1
     order = [0, contracted, *(axis for axis in range(1, rank) if axis != contracted)]
     back = [int(axis) for axis in np.argsort(order)]
-    kernel, last = f"{result}_kernel", f"{result}_last_axis"
+    kernel, missing = f"{result}_kernel", f"{result}_missing_axes"
     steps: list[tuple[str, list[str], dict[str, Any]]] = [("Transpose", [], {"perm": order})]
-    steps += [("Unsqueeze", [last], {})] if rank == 3 else []
+    steps += [("Unsqueeze", [missing], {})] if rank < 4 else []
     steps += [("Conv", [kernel], {})]
-    steps += [("Squeeze", [last], {})] if rank == 3 else []
+    steps += [("Squeeze", [missing], {})] if rank < 4 else []
     steps += [("Transpose", [], {"perm": back})]
     made = []
     for index, (operator, operands, attributes) in enumerate(steps):
@@ -79,5 +80,5 @@ def _convolution(node: Any, image: str, rank: int, weight: Any, left: bool) -> t
         made.append(helper.make_node(operator, [image, *operands], [name], f"{node.name}_step_{index}", **attributes))
         image = name
     added = [numpy_helper.from_array(np.ascontiguousarray(weight[:, :, None, None]), kernel)]
-    added += [numpy_helper.from_array(np.array([3]), last)] if rank == 3 else []
+    added += [numpy_helper.from_array(np.arange(rank, 4), missing)] if rank < 4 else []
     return made, added

@@ -14,6 +14,7 @@ from edge_ad.manifest import EngineEntry
 
 # Every length differs, so that a swapped axis cannot fit.
 CASES = {
+    "right of two": ((2, 7), (7, 3), False),
     "left of three": ((2, 5, 7), (3, 5), True),
     "right of three": ((2, 5, 7), (7, 3), False),
     "left of four": ((2, 4, 5, 7), (3, 5), True),
