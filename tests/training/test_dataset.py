@@ -122,12 +122,12 @@ def test_a_wrong_layout_is_told(tmp_path: Path, case: str) -> None:
 
 
 def test_the_expected_and_the_found_tree_are_shown(tmp_path: Path) -> None:
-    touch(tmp_path, "train/ok/0.png", "train/ok/1.png", "train/nok/0.png")
+    touch(tmp_path, "train/fine/0.png", "train/fine/1.png", "train/bad/0.png")
     with pytest.raises(DatasetLayoutError) as caught:
         open_dataset(tmp_path)
     message = str(caught.value)
     assert "train/good/NAME.png" in message
-    assert "      ok/ (2 images)" in message.splitlines()[-3:][0] + message.splitlines()[-2]
+    assert "      fine/ (2 images)" in message.splitlines()[-3:][0] + message.splitlines()[-2]
 
 
 def test_a_long_tree_is_cut(tmp_path: Path) -> None:
