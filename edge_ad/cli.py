@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_train(commands)
     _add_distill(commands)
+    _add_distill_patches(commands)
     _add_export(commands)
     _add_calibrate(commands)
     _add_build(commands)
@@ -156,6 +157,12 @@ def _distill(arguments: argparse.Namespace) -> int:
     names += ("steps", "batch", "peak_learning_rate", "seed")
     print(distill(DistillOptions(**{name: getattr(arguments, name) for name in names})))
     return 0
+
+
+def _add_distill_patches(commands: Any) -> None:
+    from edge_ad.training.patch_cli import DESCRIPTION, add_arguments, run
+
+    add_arguments(_command(commands, "distill-patches", "train a teacher of patch descriptors", run, DESCRIPTION))
 
 
 # --- bundles -----------------------------------------------------------------------------------------------------

@@ -54,4 +54,8 @@ METHODS: dict[str, MethodEntry] = {
     "simplenet": MethodEntry(
         summary="SimpleNet (CVPR 2023): about a minute on two cores", place="edge_ad.training.fit_simplenet:METHOD"
     ),
+    "uninformed-students": MethodEntry(
+        summary="Uninformed Students (CVPR 2020): ten minutes on two cores",
+        place="edge_ad.training.fit_uninformed_students:METHOD",
+    ),
 }

@@ -11,7 +11,10 @@ import pytest
 
 from tests.habits.repository import HEAVY, ROOT
 
-SUBCOMMANDS = ("train", "distill", "export", "calibrate", "build", "inspect", "evaluate", "verify", "doctor", "demo")
+SUBCOMMANDS = (
+    *("train", "distill", "distill-patches"),
+    *("export", "calibrate", "build", "inspect", "evaluate", "verify", "doctor", "demo"),
+)
 
 HELP = """
 import json, runpy, sys
@@ -57,5 +60,5 @@ def test_help_loads_nothing_heavy(command: tuple[str, ...]) -> None:
 
 def test_the_list_of_subcommands_is_whole() -> None:
     text, _ = ask("edge_ad.cli", "--help")
-    offered = re.findall(r"^    ([a-z]+)(?:\s|$)", text, re.MULTILINE)
+    offered = re.findall(r"^    ([a-z-]+)(?:\s|$)", text, re.MULTILINE)
     assert sorted(offered) == sorted(SUBCOMMANDS)
