@@ -33,7 +33,7 @@ class UninformedStudentsOptions:
     output_stride: int = option(
         4,
         "distance of the descriptors; the paper's is 1. For each network at 256 pixels, p = 33 costs 19 billion "
-        "multiply-adds at 4 and 115 at 1; p = 65 costs 15 and 108; p = 17, without pools, costs 166 and 202",
+        "multiply-adds at 4 and 115 at 1; p = 65 costs 14 and 108; p = 17, without pools, costs 166 and 202",
         choices=OUTPUT_STRIDES,
         metavar="PIXELS",
     )
