@@ -59,7 +59,7 @@ class CutPasteOptions:
     patch_size: int = option(64, "side of the patches of --level patch (sec. 4.2)", metavar="PIXELS")
     stride: int = option(
         4,
-        "between patches (sec. 4.2); 4 is 2401 passes of 64 x 64, some 300 GMAC an image, 16 a fourteenth of it",
+        "between patches (sec. 4.2); 4 is 2401 passes of 64 x 64, some 360 GMAC an image, 16 a fourteenth of that",
         metavar="PIXELS",
     )
     blur_sigma: float = option(
@@ -70,7 +70,7 @@ class CutPasteOptions:
     warmup_steps: int = option(20, "of them at the start, in which a pretrained trunk is frozen")
     batch_images: int = option(32, "images a step, each as 2 or 3 views: the paper's batches of 64 and 96")
     learning_rate: float = option(0.03, "of SGD, falling to 0 by a cosine")
-    trunk_learning_rate: float = option(1e-4, "the same for a pretrained trunk, which higher ones unlearn")
+    trunk_learning_rate: float = option(1e-4, "the same for a pretrained trunk; three times as much unlearned ImageNet")
     momentum: float = option(0.9, "of SGD")
     weight_decay: float = option(3e-5, "of SGD")
     ensemble: int = option(1, "trunks of different seeds whose scores are averaged; the paper's best has 5")
