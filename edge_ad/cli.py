@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_build(commands)
     _add_inspect(commands)
     _add_evaluate(commands)
+    _add_compare(commands)
     _add_verify(commands)
     _add_doctor(commands)
     _add_demo(commands)
@@ -304,6 +305,20 @@ def _shown(value: object) -> str:
     if value is None:
         return "not defined on this data set"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _add_compare(commands: Any) -> None:
+    from edge_ad.compare.cli import add_arguments, run
+
+    parser = _command(
+        commands, "compare", "train, deploy and judge methods side by side, on one page", run, _COMPARE_DESCRIPTION
+    )
+    add_arguments(parser)
+
+
+_COMPARE_DESCRIPTION = """Train, export, quantise and judge methods on the same test images, and write one page. Running
+the same command again resumes: what is finished is not done again. A method that fails does not stop the others; the
+page says why it failed, and the exit code is 1."""
 
 
 def _add_verify(commands: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
@@ -18,43 +17,9 @@ from edge_ad.demo.report import EngineRow, InspectedPart, PrecisionRow, Report, 
 from edge_ad.errors import DataError
 from edge_ad.inspection import Inspection
 from edge_ad.report.axis import Axis, figure
+from tests.html_page import Page
 
-VOID = {"img", "input", "meta"}
 HOSTILE = "<script>alert('x')</script>\"&"
-
-
-class Page(HTMLParser):
-    """Checks that every element is closed in order, and keeps what the page holds."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.texts: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.texts).split())
-
-    def cells(self, label: str) -> int:
-        return self.attributes.count(("data-label", label))
 
 
 def part(name: str, truth: str, score: float) -> InspectedPart:

@@ -12,8 +12,20 @@ import pytest
 from tests.habits.repository import HEAVY, ROOT
 
 SUBCOMMANDS = (
-    *("train", "distill", "distill-patches"),
-    *("export", "calibrate", "build", "inspect", "evaluate", "verify", "doctor", "demo"),
+    *(
+        "train",
+        "distill",
+        "distill-patches",
+        "export",
+        "calibrate",
+        "build",
+        "inspect",
+        "evaluate",
+        "compare",
+        "verify",
+        "doctor",
+        "demo",
+    ),
 )
 
 HELP = """
