@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from edge_ad.errors import FrameError, UnreadableImage
 
-__all__ = ["IMAGE_SUFFIXES", "Frame", "Image", "check_image", "list_images", "natural_key", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "Frame", "Image", "check_image", "list_images", "natural_key", "read_image", "read_pixels"]
 
 Image: TypeAlias = npt.NDArray[np.uint8]
 """(height, width, 3) uint8, channels in BGR order."""
@@ -73,28 +73,58 @@ def _fix_for(image: npt.NDArray[np.generic], size: tuple[int, int] | None) -> st
 
 
 def read_image(path: str | Path) -> Image:
-    """Decode an image file to (H, W, 3) uint8 BGR; grey becomes three equal channels, EXIF rotation is applied.
+    """Decode an image file to (H, W, 3) uint8 BGR, as `read_pixels` does; 16 bits are scaled to 8 (65535 to 255).
+
+    A file does not say how many of its 16 bits the camera used: 10 or 12 of them make a dark image, so have the camera
+    write them left-aligned or scaled.
 
     Raises:
-        UnreadableImage: The file is missing or is not an image OpenCV can decode.
+        UnreadableImage: The file is missing, is not an image OpenCV can decode, or is of neither 8 nor 16 bits.
+    """
+    pixels = read_pixels(path)
+    if pixels.dtype == np.uint16:
+        pixels = cv2.convertScaleAbs(pixels, alpha=1 / 257)
+    if pixels.dtype != np.uint8:
+        raise UnreadableImage(
+            f"{path} has pixels of an unknown range.",
+            expected="8 or 16 bits per channel, unsigned",
+            got=f"{pixels.dtype} from {pixels.min():.6g} to {pixels.max():.6g}",
+            fix="export it with 8 or 16 bits per channel",
+        )
+    return check_image(pixels)
+
+
+def read_pixels(path: str | Path) -> npt.NDArray[np.integer[Any] | np.floating[Any]]:
+    """Decode an image file to (H, W, 3) BGR of its own depth.
+
+    Grey becomes three equal channels, a palette its colours; an alpha channel is dropped, so what is transparent shows
+    the colour that lies under it; EXIF rotation is applied; of several pages or frames the first is read.
+
+    Raises:
+        UnreadableImage: The file is missing, or is not an image OpenCV can decode.
     """
     path = Path(path)
     try:
         encoded = np.fromfile(path, dtype=np.uint8)
     except OSError as exc:
         raise UnreadableImage(f"{path} cannot be read.", expected="an image file", got=exc.strerror or exc) from exc
+    got, fix = f"{encoded.size} bytes that do not decode", "remove the file or export it again"
+    pixels = None
     try:
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
-    except cv2.error:  # a header that promises more pixels than OpenCV takes
-        image = None
-    if image is None:
+        if encoded.size:
+            pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error as exc:
+        if "CV_IO_MAX_IMAGE" in str(exc):
+            got = "more pixels than OpenCV takes unless told to"
+            fix = "set OPENCV_IO_MAX_IMAGE_PIXELS to as many pixels, before the program starts"
+    if pixels is None:
         raise UnreadableImage(
             f"{path} is not a readable image.",
             expected="a whole " + "/".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES)) + " file",
-            got=f"{encoded.size} bytes that do not decode",
-            fix="remove the file or export it again",
+            got=got,
+            fix=fix,
         )
-    return check_image(image)
+    return pixels
 
 
 def natural_key(path: Path) -> tuple[list[tuple[bool, int, str]], str]:

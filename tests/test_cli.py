@@ -160,6 +160,24 @@ def test_a_run_with_other_options(
     assert "steps" in said
 
 
+def test_one_class_of_several_is_learnt_and_judged(
+    bundle: Path, parts_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part, classes in (("train", {"flange": "good"}), ("test", {"flange": "good", "other": "dent"})):
+        (tmp_path / "classes" / part).mkdir(parents=True)
+        for name, folder in classes.items():
+            (tmp_path / "classes" / part / name).symlink_to(parts_dataset / part / folder)
+    words = ("train", "simplenet", tmp_path / "classes", "-o", tmp_path / "run", "--steps", 1, "--json")
+    assert "--normal-class: flange" in refused(capsys, *words)
+    assert len(json.loads(answer(capsys, *words, "--normal-class", "flange")[1])["validation"]) == 1
+    _, out, _ = answer(capsys, "evaluate", bundle, tmp_path / "classes", "--normal-class", "flange")
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert lines["images"].split() == ["images", "4"]
+    assert lines["image_auroc"].count("[") == 1
+    assert lines["pixel_auroc"].endswith("not defined on this data set")
+    assert lines["other:"].startswith("  other: images 1, image_auroc ")
+
+
 def test_the_demo_deletes_nothing_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     assert "not from a demo" in refused(capsys, "demo", "-o", tmp_path)

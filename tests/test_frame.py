@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 
 import cv2
@@ -12,6 +10,7 @@ import pytest
 
 from edge_ad.errors import UnreadableImage
 from edge_ad.frame import IMAGE_SUFFIXES, Frame, list_images, natural_key, read_image
+from tests.image_files import chunk, png, with_exif
 
 # Odd sizes and a different level per channel, so that swapped axes or channels show.
 IMAGE = np.dstack([np.full((5, 7), level, np.uint8) for level in (10, 120, 250)])
@@ -23,12 +22,84 @@ def test_bgr_comes_back(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}"), IMAGE)
 
 
-@pytest.mark.parametrize("pixels", [IMAGE[:, :, 0], np.dstack([IMAGE, IMAGE[:, :, 0]]), IMAGE.astype(np.uint16) * 257])
-def test_grey_transparent_and_16_bit_files_become_8_bit_bgr(tmp_path: Path, pixels: np.ndarray) -> None:
-    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
+    for suffix in (".png", ".tiff", ".bmp"):
+        cv2.imwrite(str(tmp_path / f"a{suffix}"), IMAGE[:, :, 1])
+        np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}"), np.full((5, 7, 3), 120, np.uint8))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bits_become_8_over_their_whole_range(tmp_path: Path, suffix: str, channels: int) -> None:
+    levels = np.array([0, 128, 129, 1000, 32639, 32640, 65278, 65406, 65407, 65535], np.uint16)
+    pixels = np.dstack([np.roll(levels, shift) for shift in range(channels)])
+    cv2.imwrite(str(tmp_path / f"a{suffix}"), pixels)
+    expected = [[round(int(level) / 257) for level in pixel] * (3 // channels) for pixel in pixels[0]]
+    assert read_image(tmp_path / f"a{suffix}").tolist() == [expected]
+
+
+def test_12_bits_in_16_stay_dark(tmp_path: Path) -> None:
+    """The file does not tell them from a dark image of 16 bits."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((2, 2), 4095, np.uint16))
+    assert read_image(tmp_path / "a.png").max() == 16
+
+
+def test_transparency_is_dropped(tmp_path: Path) -> None:
+    alpha = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    cv2.imwrite(str(tmp_path / "a.png"), np.dstack([IMAGE, alpha]))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), IMAGE)
+
+
+def test_a_palette_becomes_its_colours(tmp_path: Path) -> None:
+    palette = chunk(b"PLTE", bytes([1, 2, 3, 10, 20, 30, 200, 100, 50]))
+    for transparency in (b"", chunk(b"tRNS", bytes([0, 128]))):
+        (tmp_path / "a.png").write_bytes(png(4, 1, 8, 3, [bytes([0, 1, 2, 1])], palette + transparency))
+        assert read_image(tmp_path / "a.png").tolist() == [[[3, 2, 1], [30, 20, 10], [50, 100, 200], [30, 20, 10]]]
+
+
+CORNERS = {1: "top left", 2: "top right", 3: "bottom right", 4: "bottom left"}
+CORNERS |= {5: "top left", 6: "top right", 7: "bottom right", 8: "bottom left"}
+
+
+@pytest.mark.parametrize("orientation", CORNERS)
+def test_exif_rotation_is_applied(tmp_path: Path, orientation: int) -> None:
+    """The stored image is 32 wide, and white in its top left corner; orientations from 5 on swap the axes."""
+    stored = np.zeros((16, 32, 3), np.uint8)
+    stored[:8, :16] = 255
+    path = tmp_path / "a.jpg"
+    path.write_bytes(with_exif(cv2.imencode(".jpg", stored)[1].tobytes(), orientation))
+    image = read_image(path)
+    assert image.shape == ((16, 32, 3) if orientation < 5 else (32, 16, 3))
+    bright = {
+        f"{vertical} {horizontal}"
+        for vertical, y in (("top", 2), ("bottom", -3))
+        for horizontal, x in (("left", 2), ("right", -3))
+        if image[y, x].min() > 200
+    }
+    assert bright == {CORNERS[orientation]}
+
+
+def test_108_megapixels(tmp_path: Path) -> None:
+    rows = [bytes(12000)] * 8999 + [bytes(11999) + b"\xff"]
+    (tmp_path / "a.png").write_bytes(png(12000, 9000, 8, 0, rows))
     image = read_image(tmp_path / "a.png")
-    assert (image.shape, image.dtype) == ((5, 7, 3), np.uint8)
-    np.testing.assert_allclose(image[0, 0], IMAGE[0, 0] if pixels.ndim == 3 else [10] * 3, atol=1)
+    assert image.shape == (9000, 12000, 3)
+    assert image[-1, -1].tolist() == [255] * 3 and not image[:-1].any()
+
+
+def test_more_pixels_than_opencv_takes_name_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(40_000, 40_000, 8, 2, []))
+    with pytest.raises(UnreadableImage, match=r"a\.png is not a readable image") as caught:
+        read_image(tmp_path / "a.png")
+    assert "OPENCV_IO_MAX_IMAGE_PIXELS" in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_pixels_of_an_unknown_range_are_refused(tmp_path: Path, dtype: type) -> None:
+    cv2.imwrite(str(tmp_path / "a.tiff"), (IMAGE / 255 * 2).astype(dtype))
+    with pytest.raises(UnreadableImage, match="unknown range") as caught:
+        read_image(tmp_path / "a.tiff")
+    assert str(np.dtype(dtype)) in str(caught.value.got)
 
 
 def test_names_with_spaces_and_umlauts(tmp_path: Path) -> None:
@@ -37,20 +108,11 @@ def test_names_with_spaces_and_umlauts(tmp_path: Path) -> None:
     assert read_image(path).shape == (5, 7, 3)
 
 
-def png_that_promises(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
 NOT_IMAGES = {
     "empty": b"",
     "text": b"hello",
     "the first bytes only": cv2.imencode(".png", IMAGE)[1].tobytes()[:20],
-    "a header of terapixels": png_that_promises(1 << 20, 1 << 20),
+    "a header of terapixels": png(1 << 21, 1 << 21, 8, 2, []),
 }
 
 

@@ -28,7 +28,12 @@ class _MethodParser(argparse.ArgumentParser):
     """Adds its arguments when it is chosen: options come with a method's torch code, which listing does not need."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        self.add_argument("dataset", type=Path, help="data set, or a plain folder of images of good parts")
+        self.add_argument(
+            "dataset",
+            type=Path,
+            help="data set: a folder (MVTec, BTAD, VisA, ...), a plain folder of images of good parts, or a csv list",
+        )
+        self.add_argument("--normal-class", metavar="NAME", help="learn from this class alone (default: good)")
         self.add_argument("-o", "--output", type=Path, required=True, metavar="RUN", help="folder of the run")
         self.add_argument("--json", action="store_true", help="print the run's record as JSON")
         add_options(self.add_argument_group("options of the method"), self.prog.split()[-1])
@@ -97,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = options_from(arguments.method, arguments)
     if getattr(options, "penalty_images", "") is None:
         print("note: no --penalty-images, so the student is trained without the pretraining penalty", file=sys.stderr)
-    folder = train(arguments.method, arguments.dataset, arguments.output, options)
+    folder = train(arguments.method, arguments.dataset, arguments.output, options, normal_class=arguments.normal_class)
     record = json.loads((folder / "run.json").read_text())
     if arguments.json:
         print(json.dumps({key: value for key, value in record.items() if key != "training_hashes"}, indent=2))

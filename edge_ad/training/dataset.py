@@ -10,6 +10,7 @@ from edge_ad.training.datasets.folder import open_folder
 from edge_ad.training.datasets.masks import GroundTruth, read_mask, read_truth
 from edge_ad.training.datasets.mvtec import is_mvtec, open_mvtec
 from edge_ad.training.datasets.types import GOOD, Dataset, Saturation, TestImage
+from edge_ad.training.datasets.visa import is_visa, open_visa
 
 __all__ = [
     "GOOD",
@@ -48,6 +49,8 @@ def open_dataset(path: str | Path, normal_class: str | None = None) -> Dataset:
     try:
         if is_mvtec(root):
             return open_mvtec(root, normal_class)
-        return open_folder(root)
+        if is_visa(root):
+            return open_visa(root)
+        return open_folder(root, normal_class)
     except OSError as exc:
         raise DatasetLayoutError(f"{root} cannot be read.", got=exc, fix="check the permissions") from exc

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from edge_ad.training.localisation import METRICS, Localisation
 
-__all__ = ["image_intervals", "pixel_intervals"]
+__all__ = ["image_intervals", "pixel_intervals", "weighted_image_metrics"]
 
 IMAGE_DRAWS = 2000
 PIXEL_DRAWS = 1000

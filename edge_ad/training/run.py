@@ -38,7 +38,7 @@ class Split:
     Attributes:
         training: Normal images to learn from.
         validation: Held-out normal images for quantiles and thresholds.
-        defects: Labelled defective images, for supervised methods.
+        defects: Labelled defective images to learn from, where training is supervised.
     """
 
     training: list[Path]
@@ -82,7 +82,8 @@ class RunRecord:
     Attributes:
         camera: (height, width) most training images have: the default camera of the exported graph.
         validation: Held-out normal images, absolute paths.
-        training_hashes: `image_hash` of every training image, so that thresholds can leave them out.
+        training_hashes: `image_hash` of every image learnt from, defects included, so that thresholds and tests can
+            leave them out.
     """
 
     method: str
@@ -101,10 +102,12 @@ class RunRecord:
 
         return RunRecord(
             method=method,
-            name=dataset.root.resolve().name,
+            name=dataset.name,
             camera=_commonest_size(split.training),
             validation=tuple(str(path.resolve()) for path in split.validation),
-            training_hashes=tuple(image_hash(path) for path in split.training),
+            training_hashes=tuple(
+                image_hash(path) for path in (*split.training, *(image.path for image in split.defects))
+            ),
             seconds=round(seconds, 1),
             versions={"edge_ad": __version__, "torch": torch.__version__, "opencv": cv2.__version__},
         )

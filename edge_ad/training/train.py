@@ -20,20 +20,23 @@ from edge_ad.training.run import RunRecord, read_run, split_images
 __all__ = ["load_run", "train"]
 
 
-def train(method: str, dataset_folder: Path, output: Path, options: Any) -> Path:
-    """Train `method` on the good images of a data set; returns the run's folder.
+def train(method: str, dataset_folder: Path, output: Path, options: Any, *, normal_class: str | None = None) -> Path:
+    """Train `method` on a data set's good images, and its marked defects if `options.supervised`; returns the run.
 
     A run that was interrupted goes on; a finished one is left as it is.
 
     Args:
         options: An instance of METHODS[method].load().options.
+        normal_class: As open_dataset takes it.
 
     Raises:
         TrainingError: The folder holds a run with other options.
         DatasetLayoutError, TooFewImages, UnreadableImage, WeightsNotFound: From the data and the weights.
     """
-    dataset = open_dataset(dataset_folder)
+    dataset = open_dataset(dataset_folder, normal_class)
     split = split_images(dataset, options.seed)
+    if not getattr(options, "supervised", False):
+        split = dataclasses.replace(split, defects=())
     output.mkdir(parents=True, exist_ok=True)
     _same_options_or_new(output, options)
     if (output / "run.json").exists():

@@ -83,7 +83,7 @@ def test_types_without_any_mask_have_none(tmp_path: Path) -> None:
 WRONG_LAYOUTS: dict[str, tuple[list[str], str]] = {
     "no good folder": (["train/0.png"], "no train/good"),
     "test only": (["test/good/0.png"], "no train/good"),
-    "images in unknown subfolders": (["images/0.png", "labels/0.txt"], "not known here"),
+    "images in unknown subfolders": (["images/0.png", "labels/0.txt"], "no folder good of good parts"),
     "test images without a label": (["train/good/0.png", "test/0.png"], "in no test/TYPE folder"),
     "mask without image": (
         ["train/good/0.png", "test/bent/0.png", "ground_truth/bent/0.png", "ground_truth/bent/1_mask.png"],

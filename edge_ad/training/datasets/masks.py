@@ -1,4 +1,4 @@
-"""Ground truth: which pixels of a test image are defective."""
+"""Ground truth: which pixels of a test image are defective. Masks are decoded as images are, so EXIF turns both."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge_ad.errors import DatasetLayoutError, UnreadableImage
+from edge_ad.errors import DatasetLayoutError
+from edge_ad.frame import read_pixels
 from edge_ad.training.datasets.types import Saturation, TestImage
 
 __all__ = ["GroundTruth", "read_mask", "read_truth"]
@@ -64,7 +64,7 @@ def read_truth(
     files = image.masks or ()
     defects, needed = np.zeros((len(files), *size), bool), []
     for defect, file in zip(defects, files, strict=True):
-        levels = _read_levels(file)
+        levels = read_pixels(file).max(axis=2)
         if levels.shape != size:
             raise DatasetLayoutError(
                 f"The mask {file} does not fit {image.path}.",
@@ -96,16 +96,3 @@ def _saturation(file: Path, level: int, area: int, saturations: Mapping[int, Sat
             got=level,
         )
     return saturations[level].pixels(area)
-
-
-def _read_levels(file: Path) -> npt.NDArray[np.generic]:
-    """(H, W): the highest of the channels. Turned as EXIF says, as images are; transparency is not read."""
-    try:
-        encoded = np.fromfile(file, np.uint8)
-        mask = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if encoded.size else None
-    except (OSError, cv2.error) as exc:
-        raise UnreadableImage(f"The mask {file} cannot be read.", got=exc) from exc
-    if mask is None:
-        raise UnreadableImage(f"The mask {file} is not a readable image.", got=f"{encoded.size} bytes")
-    levels: npt.NDArray[np.generic] = mask.max(axis=2)
-    return levels

@@ -11,13 +11,13 @@ __all__ = ["folders", "no_images", "unknown_layout"]
 
 _TREE_LINES = 12
 _EXPECTED = """
-    DATASET/                                       DATASET/                   DATASET/
-      train/good/NAME.png                   or       NAME.png        or         good/NAME.png
-      train/DEFECT/NAME.png    (optional)            (good parts only)          DEFECT/NAME.png
-      validation/good/NAME.png (optional)                                       masks/DEFECT/NAME.png
+    DATASET/                                  or  DATASET/               or  DATASET/
+      train/good/NAME.png                           NAME.png                   good/NAME.png
+      train/DEFECT/NAME.png    (optional)           (good parts only)          DEFECT/NAME.png
+      validation/good/NAME.png (optional)                                      masks/DEFECT/NAME.png (optional)
       test/good/NAME.png       (optional)
-      test/DEFECT/NAME.png     (optional)   or   a VisA category, or a list.csv with the columns
-      ground_truth/DEFECT/NAME_mask.png            path,label,split[,mask]"""
+      test/DEFECT/NAME.png     (optional)     or  a category of VisA
+      ground_truth/DEFECT/NAME_mask.png       or  LIST.csv with the columns path,label,split[,mask]"""
 
 
 def folders(folder: Path) -> list[Path]:

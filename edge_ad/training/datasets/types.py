@@ -70,3 +70,9 @@ class Dataset:
     test: tuple[TestImage, ...] = ()
     defects: tuple[TestImage, ...] = ()
     saturations: Mapping[int, Saturation] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The folder's name, or that of the csv file without its suffix."""
+        root = self.root.resolve()
+        return root.stem if root.is_file() else root.name
