@@ -48,11 +48,19 @@ METHODS: dict[str, MethodEntry] = {
     "cutpaste": MethodEntry(
         summary="CutPaste (CVPR 2021): a quarter of an hour on one core", place="edge_ad.training.fit_cutpaste:METHOD"
     ),
+    "efficientad-m": MethodEntry(
+        summary="EfficientAD-M (WACV 2024): three times the work of EfficientAD-S",
+        place="edge_ad.training.fit_efficientad:MEDIUM",
+    ),
     "efficientad-s": MethodEntry(
         summary="EfficientAD-S (WACV 2024): hours on two cores", place="edge_ad.training.fit_efficientad:SMALL"
     ),
     "simplenet": MethodEntry(
         summary="SimpleNet (CVPR 2023): about a minute on two cores", place="edge_ad.training.fit_simplenet:METHOD"
+    ),
+    "supersimplenet": MethodEntry(
+        summary="SuperSimpleNet (ICPR 2024): minutes on one core; learns from defects too where some are marked",
+        place="edge_ad.training.fit_supersimplenet:METHOD",
     ),
     "uninformed-students": MethodEntry(
         summary="Uninformed Students (CVPR 2020): ten minutes on two cores",
