@@ -169,9 +169,8 @@ class SuperSimpleNet(nn.Module):
         float32: it tells noise of 0.015, less than one step of INT8.
         """
         features = self.features(image)
-        anomaly = F.linear(
-            F.leaky_relu(self._hidden(features.permute(0, 2, 3, 1)), SLOPE), self.judge.weight[..., 0, 0]
-        )
+        hidden = F.leaky_relu(self._hidden(features.permute(0, 2, 3, 1)), SLOPE)
+        anomaly = F.linear(hidden, self.judge.weight[..., 0, 0]).squeeze(-1)
         score = self._verdict(self._context(features, anomaly[:, None]).relu(), anomaly[:, None])
         return self.to_pixels @ anomaly @ self.to_pixels.T, score
 
