@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
 
-from benchmarks import accuracy, cold_start
+from benchmarks import accuracy, cold_start, paper_tables
 from edge_ad.errors import EdgeAdError
 
 RESULTS = Path(__file__).parent / "results"
@@ -16,21 +17,24 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, then claim.")
     commands = parser.add_subparsers(required=True, metavar="BENCHMARK")
-    for name, module in (("accuracy", accuracy), ("cold-start", cold_start)):
+    for name, module in (("accuracy", accuracy), ("cold-start", cold_start), ("paper-tables", paper_tables)):
         summary = (module.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(name, help=summary, description=module.__doc__)
         module.add_arguments(command)
         command.add_argument("--json", action="store_true", help="print the result as JSON")
-        command.set_defaults(measure=module.measure, as_text=module.as_text, file=f"{name}.json")
+        command.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="(default: %(default)s)")
+        command.set_defaults(measure=module.measure, as_text=module.as_text, name=name)
     arguments = parser.parse_args()
     try:
         result = arguments.measure(arguments)
     except EdgeAdError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
-    text = json.dumps(result, indent=2)
-    (RESULTS / arguments.file).write_text(text + "\n")
-    print(text if arguments.json else arguments.as_text(result))
+    figures, text = json.dumps(result, indent=2, default=dataclasses.asdict), arguments.as_text(result)
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    (arguments.results / f"{arguments.name}.json").write_text(figures + "\n")
+    (arguments.results / f"{arguments.name}.md").write_text(text + "\n")
+    print(figures if arguments.json else text)
     return 0
 
 

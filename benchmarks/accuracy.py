@@ -1,104 +1,109 @@
-"""Accuracy of every method and precision on data sets of images with labels.
+"""Accuracy of every method and precision on data sets of images with labels, as `edge-ad compare` measures it.
 
-Each data set is trained on (or a finished run in RUNS is taken as it is), exported, calibrated to FP16 and INT8, and
-every precision is judged in ONNX Runtime on the CPU. Thresholds come from normal images that were not trained on
-where there are at least ten. AUROC figures do not depend on the threshold; false rejects and misses do.
+Finished runs in RUNS, named METHOD-DATASET, are taken as they are; what is missing is trained, or left out with
+--trained-only. Thresholds come from normal images that were not trained on where there are at least ten.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edge_ad.compare.cli import add_choices
+from edge_ad.compare.contenders import Contender, chosen_methods, contenders, option_names, parse_settings
+from edge_ad.compare.page import write_comparison
+from edge_ad.compare.run import compare
+from edge_ad.compare.text import LEGEND, table_cells
 from edge_ad.report.machine import describe_machine
 
 DATASETS = ("metal_nut", "cookie", "juice_bottle")
-FIGURES = ("image_auroc", "image_f1max", "pixel_auroc", "aupro", "false_rejects", "missed_defects")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
-    parser.add_argument("--backbone", default="resnet18", help="of SimpleNet (default: resnet18)")
-    parser.add_argument("--weights", type=Path, help="the backbone's checkpoint; pdn-s needs none")
-    parser.add_argument("--runs", type=Path, required=True, help="folder for the runs and bundles, METHOD-DATASET")
-    parser.add_argument("--dataset", action="append", help=f"repeatable (default: {', '.join(DATASETS)})")
-    parser.add_argument("--method", action="append", choices=("simplenet", "efficientad-s"), help="repeatable")
-    parser.add_argument("--penalty-images", type=Path, help="natural images, for EfficientAD")
-    parser.add_argument("--steps", type=int, default=1100, help="of EfficientAD (default: 1100; the paper: 70000)")
-    parser.add_argument("--learning-rate", type=float, default=4e-4, help="of EfficientAD (default: 4e-4)")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of runs, bundles and measurements")
+    parser.add_argument("--datasets", nargs="+", default=DATASETS, help=f"(default: {' '.join(DATASETS)})")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="ResNet-18, for methods that take a backbone")
+    parser.add_argument("--trained-only", action="store_true", help="leave out what has no finished run")
+    parser.add_argument("--pages", type=Path, metavar="FOLDER", help="write the page of every data set as well")
+    add_choices(parser)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """One row per method, data set and precision."""
-    rows = []
-    for method in arguments.method or ("simplenet", "efficientad-s"):
-        for dataset in arguments.dataset or DATASETS:
-            rows += _rows(method, dataset, arguments)
-    return {"machine": describe_machine(), "rows": rows}
-
-
-def _rows(method: str, dataset: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    from calibration import CalibrationOptions, calibrate
-    from edge_ad.training.export import export
-    from edge_ad.training.run import read_run
-
-    folder = arguments.data / dataset
-    run = arguments.runs / f"{method}-{dataset}"
-    if not (run / "run.json").exists():
-        _train(method, folder, run, arguments)
-    record, options = read_run(run)
-    bundle = export(run, arguments.runs / f"{method}-{dataset}.bundle", force=True)
-    report = calibrate(bundle, CalibrationOptions(images=folder, test=folder))
-    shared = {
-        "method": method,
-        "dataset": dataset,
-        "backbone": options.get("backbone", "pdn-s"),
-        "steps": options["steps"],
-        "training_images": len(record.training_hashes),
-        "training_seconds": record.seconds,
-        "threshold_images": report["threshold_images"],
+    """Rows and failures by data set."""
+    methods = chosen_methods(arguments.methods)
+    texts = [*_backbones(methods, arguments.weights), *arguments.settings]
+    settings = parse_settings(texts, methods, arguments.steps)
+    found = {}
+    for dataset in arguments.datasets:
+        chosen = _contenders(methods, settings, f"-{dataset}", arguments)
+        if not chosen:
+            continue
+        found[dataset] = compare(arguments.data / dataset, chosen, fp16=arguments.fp16)
+        if arguments.pages:
+            write_comparison(arguments.pages / f"{dataset}.html", found[dataset])
+    return {
+        "machine": describe_machine(),
+        "command": _command(arguments),
+        "datasets": {
+            name: {"rows": one.rows, "failures": one.failures, "facts": one.facts} for name, one in found.items()
+        },
     }
-    return [
-        {
-            **shared,
-            "precision": precision,
-            **{figure: report[precision][figure] for figure in FIGURES},
-            "score_shift_mean": report[precision]["score_shift_mean"],
-            "map_correlation": report[precision]["map_correlation"],
-            "float_layers": len(report[precision].get("float_layers", ())),
-        }
-        for precision in ("fp32", "fp16", "int8")
-    ]
 
 
-def _train(method: str, folder: Path, run: Path, arguments: argparse.Namespace) -> None:
-    from edge_ad.methods.efficientad import EfficientAdOptions
-    from edge_ad.methods.simplenet import SimpleNetOptions
-    from edge_ad.training.train import train
+def _backbones(methods: Sequence[str], weights: Path | None) -> list[str]:
+    """The settings that give ResNet-18 to every method that takes a backbone."""
+    taking = [name for name in methods if {"backbone", "weights"} <= option_names(name)] if weights else []
+    return [f"{name}.{setting}" for name in taking for setting in ("backbone=resnet18", f"weights={weights}")]
 
-    if method == "simplenet":
-        train(method, folder, run, SimpleNetOptions(backbone=arguments.backbone, weights=arguments.weights))
-    else:
-        options = EfficientAdOptions(
-            steps=arguments.steps, learning_rate=arguments.learning_rate, penalty_images=arguments.penalty_images
-        )
-        train(method, folder, run, options)
+
+def _contenders(
+    methods: Sequence[str], settings: dict[str, dict[str, Any]], suffix: str, arguments: argparse.Namespace
+) -> list[Contender]:
+    """Finished runs as they are, whatever the settings of those that are still to be trained."""
+    every = contenders(methods, arguments.runs, settings, suffix)
+    finished = {one.method for one in every if (one.run / "run.json").exists()}
+    if arguments.trained_only:
+        every = [one for one in every if one.method in finished]
+    return [dataclasses.replace(one, settings={}) if one.method in finished else one for one in every]
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """As it was typed, with names in place of this machine's folders."""
+    words = ["python -m benchmarks accuracy --data DATA --runs RUNS"]
+    words += ["--weights RESNET18"] if arguments.weights else []
+    words += ["--trained-only"] if arguments.trained_only else []
+    words += ["--fp16"] if arguments.fp16 else []
+    words += [f"--datasets {' '.join(arguments.datasets)}"] if tuple(arguments.datasets) != DATASETS else []
+    words += [f"--methods {' '.join(arguments.methods)}"] if arguments.methods != ["all"] else []
+    words += [f"--steps {arguments.steps}"] if arguments.steps else []
+    return " ".join(words)
 
 
 def as_text(result: dict[str, Any]) -> str:
-    """A Markdown table."""
+    """Markdown: a table per data set."""
+    machine = result["machine"]
     lines = [
-        "| method | data set | precision | image AUROC | F1-max | pixel AUROC | AUPRO | false rejects | missed |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "# Accuracy",
+        "",
+        f"`{result['command']}` on {machine['processor']}, {machine['cores']} cores, {machine['system']}, ONNX Runtime "
+        f"{machine['onnxruntime']}. `python -m benchmarks --help` says more; accuracy.json holds every figure.",
+        "",
+        LEGEND,
     ]
-    for row in result["rows"]:
-        figures = [_shown(row[figure]) for figure in FIGURES]
-        lines.append(f"| {row['method']} | {row['dataset']} | {row['precision']} | {' | '.join(figures)} |")
+    for dataset, found in result["datasets"].items():
+        lines += ["", f"## {dataset}", ""]
+        if found["rows"]:
+            lines += [f"{found['facts']['Data']}. Thresholds: {found['facts']['Thresholds']}."]
+            heads, *rows = table_cells(found["rows"])
+            lines += ["", _line(heads), _line(["---"] * len(heads)), *map(_line, rows)]
+        for failure in found["failures"]:
+            lines += ["", f"{failure.method} failed: {failure.error.partition(chr(10))[0]}"]
     return "\n".join(lines)
 
 
-def _shown(value: float | str | None) -> str:
-    if value is None:
-        return "-"
-    return value if isinstance(value, str) else f"{value:.4f}"
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -154,8 +154,8 @@ FOLDER/teacher.safetensors` uses a PDN-S, `edge-ad train efficientad-m` likewise
 def _distill(arguments: argparse.Namespace) -> int:
     from edge_ad.training.distill import DistillOptions, distill
 
-    names = ("images", "output", "student", "grow_from", "backbone", "weights", "window")
-    names += ("steps", "batch", "peak_learning_rate", "seed")
+    names = ["images", "output", "student", "grow_from", "backbone", "weights", "window"]
+    names += ["steps", "batch", "peak_learning_rate", "seed"]
     print(distill(DistillOptions(**{name: getattr(arguments, name) for name in names})))
     return 0
 

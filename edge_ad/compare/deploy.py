@@ -86,11 +86,12 @@ def _check(contender: Contender, dataset: Dataset) -> None:
     if differing:
         expected, got = ({name: values.get(name) for name in differing} for values in (asked, options))
         raise _misfit(contender, "has other options", expected, got)
-    ours = {image_hash(path) for path in (*dataset.train, *dataset.validation)}
+    learnt_from = (*dataset.train, *dataset.validation, *(image.path for image in dataset.defects))
+    ours = {image_hash(path) for path in learnt_from}
     foreign = set(record.training_hashes) - ours
     if foreign:
         count = f"{len(foreign)} of {len(record.training_hashes)} images are not among them"
-        raise _misfit(contender, "was trained on other images", f"good training images of {dataset.root}", count)
+        raise _misfit(contender, "was trained on other images", f"training images of {dataset.root}", count)
 
 
 def _is_path(contender: Contender, name: str) -> bool:

@@ -60,7 +60,7 @@ def compare(folder: Path, contenders: Sequence[Contender], *, fp16: bool = False
     judged = _by_accuracy(judged)
     times = latencies_ms(judged, dataset)
     return Comparison(
-        dataset=dataset.root.resolve().name,
+        dataset=dataset.name,
         rows=tuple(_row(one, dataset, ms) for one, ms in zip(judged, times, strict=True)),
         failures=tuple(failures),
         examples=examples([one for one in judged if one.precision == SHOWN], dataset) if judged else (),
@@ -150,8 +150,8 @@ def _facts(dataset: Dataset, judged: Sequence[Judged]) -> dict[str, str]:
     defective = sum(item.is_defective for item in dataset.test)
     machine = describe_machine()
     bases = dict.fromkeys(_report(one.bundle)["threshold_images"] for one in judged)
-    return {
-        "Data": f"{dataset.root.resolve().name}: {len(dataset.train)} good images to learn from, "
+    facts = {
+        "Data": f"{dataset.name}: {len(dataset.train)} good images to learn from, "
         f"{len(dataset.validation)} to validate; {len(dataset.test) - defective} good, {defective} defective to test",
         "Thresholds": "; ".join(bases),
         "Intervals": "95 %, over the test images; a method's luck in training is not in them",
@@ -161,3 +161,4 @@ def _facts(dataset: Dataset, judged: Sequence[Judged]) -> dict[str, str]:
         "Machine": f"{machine['processor']}, {machine['cores']} cores, {machine['system']}",
         "Versions": f"edge_ad {__version__}, ONNX Runtime {machine['onnxruntime']}, Python {platform.python_version()}",
     }
+    return {label: text for label, text in facts.items() if text}

@@ -10,7 +10,7 @@ from edge_ad.compare.findings import Comparison, Example, Failure, Row, View
 from edge_ad.inspection import Inspection
 from edge_ad.training.evaluate import DefectMetrics
 
-FACTS = {"Data": "parts: 12 good images", "Machine": "a processor"}
+FACTS = {"Data": "parts: 12 good images", "Thresholds": "10 normal images", "Machine": "a processor"}
 
 
 def row(method: str, precision: str = "int8", **figures: Any) -> Row:
