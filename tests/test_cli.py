@@ -99,6 +99,7 @@ def test_calibrate_judges_labelled_images(
     figures = json.loads(out)
     for key in ("image_auroc", "image_f1max", "pixel_auroc", "aupro"):
         assert report["fp16"][key] == figures[key]
+        assert report["fp16"]["intervals"][key] == figures["intervals"][key]
     assert report["fp16"]["false_rejects"] == f"{figures['false_rejects']} of 3"
     assert report["fp16"]["missed_defects"] == f"{figures['missed_defects']} of 4"
 

@@ -127,6 +127,13 @@ def test_btad(tmp_path: Path, image: str, mask: str) -> None:
     assert summary(dataset) == {"good": (1, 0), "ko": (1, 1)}
 
 
+def test_all_categories_at_once_are_too_many(tmp_path: Path) -> None:
+    write(tmp_path, "bottle/train/good/0.png", "cable/train/good/0.png", "license/a.png")
+    with pytest.raises(DatasetLayoutError, match="several data sets") as caught:
+        open_dataset(tmp_path)
+    assert caught.value.fix == "give one of them: bottle, cable"
+
+
 def test_defects_to_learn_from(tmp_path: Path) -> None:
     write(tmp_path, *(f"train/good/{index}.png" for index in range(10)), "test/good/0.png")
     write(tmp_path, "train/bent/1.png", "train/cut/7.png", "test/bent/0.png")

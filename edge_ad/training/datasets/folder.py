@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edge_ad.errors import DatasetLayoutError
 from edge_ad.frame import list_images
-from edge_ad.training.datasets.mvtec import pair_masks
+from edge_ad.training.datasets.mvtec import is_mvtec, pair_masks
 from edge_ad.training.datasets.trees import folders, no_images, unknown_layout
 from edge_ad.training.datasets.types import GOOD, Dataset, TestImage
 
@@ -41,7 +41,9 @@ def open_folder(root: Path, normal_class: str | None = None) -> Dataset:
     if not normal.is_dir():
         if not train and not any(list_images(sub) for sub in folders(root)):
             raise no_images(root)
-        raise unknown_layout(root, f"no folder {normal.name} of good parts in it")
+        categories = [sub.name for sub in folders(root) if is_mvtec(sub)]
+        fix = f"give one of them: {', '.join(categories[:12])}" if categories else None
+        raise unknown_layout(root, "several data sets" if categories else f"no folder {normal.name} of good parts", fix)
     good = list_images(normal)
     masks_folder = next((root / name for name in MASKS_NAMES if (root / name).is_dir()), root / MASKS_NAMES[0])
     types = {sub.name: list_images(sub) for sub in folders(root) if sub not in (normal, masks_folder)}
