@@ -123,17 +123,13 @@ def distill(options: DistillOptions) -> Path:
         optimiser.load_state_dict(state["optimiser"])
         mean, std, step, curve = state["mean"].to(device), state["std"].to(device), state["step"], state["curve"]
 
+    inputs = _inputs(training, options, step)
     with Progress(f"distilling {options.student.upper()}", options.steps, step) as progress:
         while step < options.steps:
-            if step % VALIDATE_EVERY == 0:  # where a run may resume, so that it draws what it would have drawn
-                rng = np.random.default_rng((options.seed, step))
-                crops = _augmented_crops(training, rng)
-            batch = torch.stack([next(crops) for _ in range(options.batch)]).to(device)
-            top, left = STRIDE * rng.integers(0, (IMAGE_SIZE - options.window) // STRIDE + 1, 2)
-            window = (int(top), int(left), options.window)
+            batch, window = next(inputs)
             for group in optimiser.param_groups:
                 group["lr"] = options.peak_learning_rate * _schedule(step, options.steps)
-            loss = _loss(student, backbone, batch, mean, std, window)
+            loss = _loss(student, backbone, batch.to(device), mean, std, window)
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
@@ -154,6 +150,7 @@ def distill(options: DistillOptions) -> Path:
                         "curve": curve,
                     },
                 )
+                inputs = _inputs(training, options, step)
     teacher = options.output / "teacher.safetensors"
     save_file({key: value.half().cpu().contiguous() for key, value in student.state_dict().items()}, teacher)
     return teacher
@@ -253,6 +250,19 @@ def _validation_loss(
             crop = torch.from_numpy(_centre_square(read_image(path)))[None].to(device)
             losses.append(_loss(student, backbone, crop, mean, std).item())
     return sum(losses) / len(losses)
+
+
+def _inputs(paths: list[Path], options: DistillOptions, step: int) -> Iterator[tuple[Tensor, tuple[int, int, int]]]:
+    """Of each step from `step` on: crops, and the window (top, left, side) that the student sees of each.
+
+    All chance begins anew here, so that a resumed run equals an uninterrupted one.
+    """
+    rng = np.random.default_rng((options.seed, step))
+    crops = _augmented_crops(paths, rng)
+    while True:
+        batch = torch.stack([next(crops) for _ in range(options.batch)])
+        top, left = STRIDE * rng.integers(0, (IMAGE_SIZE - options.window) // STRIDE + 1, 2)
+        yield batch, (int(top), int(left), options.window)
 
 
 def _augmented_crops(paths: list[Path], rng: np.random.Generator) -> Iterator[Tensor]:
