@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from edge_ad.compare.figures import PRECISIONS, milliseconds, share
 from edge_ad.compare.findings import Row
-from edge_ad.report.axis import Axis, figure
+from edge_ad.report.axis import Axis
 from edge_ad.report.markup import Markup, element, join
 
 __all__ = ["accuracy_over_latency"]
@@ -86,7 +86,7 @@ def _grid(plot: _Plot) -> Markup:
     for latency in plot.x.ticks():
         x = f"{plot.across(latency):.1f}"
         drawn.append(element("line", x1=x, x2=x, y1=TOP, y2=bottom, class_="grid"))
-        drawn.append(element("text", figure(latency).removesuffix(".00"), x=x, y=bottom + 18, class_="tick"))
+        drawn.append(element("text", f"{latency:g}", x=x, y=bottom + 18, class_="tick"))
     drawn.append(element("text", "Latency, ms", x=end, y=bottom + 38, class_="end"))
     drawn.append(element("text", "Image AUROC", x=LEFT + 6, y=TOP - 5))
     return join(drawn)

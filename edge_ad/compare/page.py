@@ -17,5 +17,5 @@ SECTIONS = (verdict, accuracy, failures, latency, defects, pictures, costs, prov
 def write_comparison(path: Path, found: Comparison) -> Path:
     """Write the page; see `edge_ad.report.page.write_page`."""
     count = len(found.methods)
-    subtitle = f"{count} {'method' if count == 1 else 'methods'} side by side, on the same test images"
+    subtitle = f"{count} methods side by side, on the same test images" if count > 1 else "compared on its test images"
     return write_page(path, found.dataset, subtitle, (section(found) for section in SECTIONS), STYLE)

@@ -13,7 +13,7 @@ from edge_ad.training.evaluate import DefectMetrics
 __all__ = ["accuracy", "costs", "defects", "failures", "latency", "pictures", "provenance", "verdict"]
 
 PICTURE = 360  # pixels of width
-MOST_COLUMNS = 7
+LEAST_COLUMNS, MOST_COLUMNS = 4, 7
 AUROC, GRAPH = FIGURES[0], FIGURES[-1]
 IN_HEADLINE = FIGURES[:-1]  # the size is a cost
 _BEST = element("span", "best", class_="mark best")
@@ -45,8 +45,10 @@ def _sentence(found: Comparison) -> str:
     names = list(dict.fromkeys(row.method for row in leaders))
     fastest = min(leaders, key=lambda row: row.latency_p50_ms)
     in_precision, takes = f"in {PRECISIONS[fastest.precision]}", f"takes {milliseconds(fastest.latency_p50_ms)}"
+    if len(found.methods) == 1:
+        return f"{names[0]} reaches an image AUROC of {share(fastest.image_auroc or 0)}; {in_precision} it {takes}."
     if len(names) == 1:
-        return f"{names[0]} tells defects best; {in_precision} it {takes}."
+        return f"{names[0]} finds defects best; {in_precision} it {takes}."
     some = f"the {len(names)}" if len(names) == len(found.methods) else f"the best {len(names)}"
     return f"These images cannot tell {some} methods apart; the fastest, {fastest.method} {in_precision}, {takes}."
 
@@ -60,7 +62,8 @@ def failures(found: Comparison) -> Markup:
     if not found.failures:
         return Markup()
     rows = [[one.method, element("pre", one.error)] for one in found.failures]
-    return section("Not compared", "", table(["Method", "Why"], rows))
+    note = "Where a fix names an option of training, --set METHOD.OPTION=VALUE gives it to a comparison."
+    return section("Not compared", note, table(["Method", "Why"], rows))
 
 
 def accuracy(found: Comparison) -> Markup:
@@ -177,7 +180,7 @@ def _example(example: Example) -> Markup:
         "figure", picture(example.image, example.name, PICTURE), element("figcaption", element("b", "Image"), truth)
     )
     seen = [given, *(_view(example, view) for view in example.views)]
-    columns = -(-len(seen) // -(-len(seen) // MOST_COLUMNS))  # full lines, or nearly
+    columns = max(LEAST_COLUMNS, -(-len(seen) // -(-len(seen) // MOST_COLUMNS)))  # full lines, or nearly
     return element("div", heading, element("div", *seen, class_="views", style=f"--columns:{columns}"))
 
 

@@ -7,6 +7,7 @@ STYLE = """
   background: var(--good-soft); }
 .note .mark.best { margin: 0; }
 .tied { color: var(--muted); }
+td.name { overflow-wrap: normal; }
 td.number small { white-space: nowrap; font-size: 12px; }
 td pre { margin: 0; font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere;
   text-align: left; }
@@ -29,7 +30,7 @@ h3 small { font-size: 13px; font-weight: 400; color: var(--muted); margin-left: 
 .key.int8 { background: var(--good); } .key.fp16 { background: var(--good-soft); }
 @media (min-width: 641px) {
   .grouped td { padding: 4px 16px 9px 0; } .grouped td:last-child { padding-right: 0; }
-  .grouped td.name { overflow-wrap: normal; } .grouped td.name small { font-weight: 600; }
+  .grouped td.name small { font-weight: 600; }
   .grouped th.number { white-space: normal; }
   .grouped.by-2 tr:nth-child(2n) td, .grouped.by-3 tr:not(:nth-child(3n + 1)) td { border: 0; }
   .grouped.by-2 tr:nth-child(2n + 1) td, .grouped.by-3 tr:nth-child(3n + 1) td { padding-top: 11px; }
@@ -46,6 +47,7 @@ h3 small { font-size: 13px; font-weight: 400; color: var(--muted); margin-left: 
   .chart.wide { display: none; } .chart.slim { display: block; }
   .views { grid-template-columns: 1fr 1fr; }
   h3 small { display: block; margin: 0; } .cards td.number small { margin-left: 8px; }
+  .mark.best { margin-right: 0; }
 }
 @media print { .views { break-inside: avoid-page; } }
 """

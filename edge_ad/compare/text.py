@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from edge_ad.compare.figures import FIGURES, PRECISIONS, Figure, Standing
 from edge_ad.compare.findings import Comparison, Row
@@ -14,24 +14,28 @@ LEGEND = """★ best of its column; ≈ not distinguishable from it, as their in
 interval, of latency the quartiles. INT8 keeps: convolutions that INT8 leaves in float32."""
 
 
-def table_cells(rows: Sequence[Row]) -> list[list[str]]:
-    """A line of heads, then one line per row; figures that no row has are left out."""
+def table_cells(rows: Sequence[Row], *, with_intervals: Collection[str] | None = None) -> list[list[str]]:
+    """A line of heads, then one line per row; figures that no row has are left out.
+
+    Args:
+        with_intervals: The keys of the figures that show theirs, by default all.
+    """
     columns = [one for one in FIGURES if any(one.value(row) is not None for row in rows)]
     marks = [one.standings(rows) for one in columns]
     heads = ["method", "precision", *(one.title for one in columns), "false rejects", "missed", "INT8 keeps"]
     lines = [heads]
     for index, row in enumerate(rows):
-        figures = [_cell(one, row, mark[index]) for one, mark in zip(columns, marks, strict=True)]
+        figures = []
+        for one, mark in zip(columns, marks, strict=True):
+            interval = one.interval_text(row) if with_intervals is None or one.key in with_intervals else None
+            figures.append(_cell(one, row, mark[index]) + (f" [{interval}]" if interval else ""))
         lines.append([row.method, PRECISIONS[row.precision], *figures, *_verdicts(row), _kept(row)])
     return lines
 
 
 def _cell(one: Figure, row: Row, mark: Standing) -> str:
     value = one.value(row)
-    if value is None:
-        return "-"
-    interval = one.interval_text(row)
-    return f"{MARKS[mark]}{one.text(value)}" + (f" [{interval}]" if interval else "")
+    return "-" if value is None else f"{MARKS[mark]}{one.text(value)}"
 
 
 def _verdicts(row: Row) -> list[str]:
@@ -47,7 +51,7 @@ def as_text(found: Comparison) -> str:
     """For a terminal: the table, how to read it, and what failed."""
     lines = []
     if found.rows:
-        cells = table_cells(found.rows)
+        cells = table_cells(found.rows, with_intervals=("image_auroc",))
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = [
             "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells

@@ -136,7 +136,7 @@ def test_a_method_that_fails_is_reported_and_the_others_remain(done):
     assert (
         failures[0]["error"].startswith("WeightsNotFound: ") and "nowhere/teacher.safetensors" in failures[0]["error"]
     )
-    assert "Not compared Method Why efficientad-s WeightsNotFound: " in Page(done.page.read_text()).text
+    assert "Method Why efficientad-s WeightsNotFound: " in Page(done.page.read_text()).text
 
 
 def test_progress_goes_to_standard_error(done):
