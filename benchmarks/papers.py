@@ -65,6 +65,7 @@ _B4 = "no EfficientNet-B4 is among the backbones"
 _SCRATCH = {"pretrained": False, "variant": "3way", "steps": 65_536, "batch_images": 32, "image_size": 256}
 _TEACHER = "the teacher is this package's own, not the one distilled from WideResNet-101 on all of ImageNet"
 _PDN = {"steps": 70_000, "learning_rate": 1e-4, "image_size": 256}
+_SUPER = {"backbone": "wide_resnet50_2", "layers": (2, 3), "batch_images": 32, "supervised": False}
 _NO_CROP = "the image is resized to 256 pixels; the paper crops 224 of 256"
 
 RECIPES: dict[str, Recipe] = {
@@ -86,8 +87,13 @@ RECIPES: dict[str, Recipe] = {
         images_a_step=4,
         unlike=(_NO_CROP, "the authors' code keeps the epoch that is best on the test images, this the last step"),
     ),
-    "supersimplenet": Recipe(
-        method="supersimplenet", settings={"backbone": "wide_resnet50_2"}, epochs=300, images_a_step=32
+    "supersimplenet": Recipe(method="supersimplenet", settings=_SUPER, epochs=300, images_a_step=32),
+    "supersimplenet-supervised": Recipe(
+        method="supersimplenet",
+        variant="supervised",
+        settings={**_SUPER, "supervised": True, "perlin_threshold": 0.6},
+        epochs=300,
+        images_a_step=32,
     ),
     "efficientad-s": Recipe(method="efficientad-s", settings=_PDN, unlike=(_TEACHER,)),
     "efficientad-m": Recipe(method="efficientad-m", settings=_PDN, unlike=(_TEACHER,)),
@@ -142,7 +148,7 @@ FACTS: tuple[Fact, ...] = (
         source="Rolih et al., ICPR 2024, unsupervised",
     ),
     Fact(
-        recipe="supersimplenet",
+        recipe="supersimplenet-supervised",
         dataset="ksdd2",
         metric="image_average_precision",
         value=97.4,

@@ -55,6 +55,8 @@ def test_the_facts_are_what_the_papers_report() -> None:
         key = (fact.method, DATASETS[fact.dataset].name, paper_tables.NAMES[fact.metric])
         facts.setdefault(key, []).append(fact.value)
     assert facts == REPORTED
+    supervised = {fact.dataset: RECIPES[fact.recipe].settings["supervised"] for fact in FACTS if "super" in fact.method}
+    assert supervised == {"mvtec-ad": False, "ksdd2": True}
     assert all(fact.source for fact in FACTS)
 
 
