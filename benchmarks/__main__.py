@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import accuracy, cold_start, paper_tables
+from benchmarks import accuracy, cold_start, paper_tables, supervised
 from edge_ad.errors import EdgeAdError
 
 RESULTS = Path(__file__).parent / "results"
@@ -17,7 +17,13 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, then claim.")
     commands = parser.add_subparsers(required=True, metavar="BENCHMARK")
-    for name, module in (("accuracy", accuracy), ("cold-start", cold_start), ("paper-tables", paper_tables)):
+    modules = {
+        "accuracy": accuracy,
+        "cold-start": cold_start,
+        "paper-tables": paper_tables,
+        "supervised": supervised,
+    }
+    for name, module in modules.items():
         summary = (module.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(name, help=summary, description=module.__doc__)
         module.add_arguments(command)

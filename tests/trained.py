@@ -16,6 +16,8 @@ from edge_ad.demo.parts import write_dataset
 from edge_ad.methods.cutpaste import CutPasteOptions
 from edge_ad.methods.efficientad import EfficientAdOptions
 from edge_ad.methods.simplenet import SimpleNetOptions
+from edge_ad.methods.supersimplenet import SuperSimpleNetOptions
+from edge_ad.methods.uninformed_students import UninformedStudentsOptions
 from edge_ad.training.export import export
 from edge_ad.training.train import train
 
@@ -26,6 +28,8 @@ OPTIONS: dict[str, Any] = {
     "simplenet": SimpleNetOptions(steps=8, batch_patches=256, image_size=128, hidden=64),
     "efficientad-s": EfficientAdOptions(steps=3),
     "cutpaste": CutPasteOptions(pretrained=False, stage=2, image_size=64, steps=4, batch_images=4),
+    "supersimplenet": SuperSimpleNetOptions(steps=4, image_size=64, hidden=64),
+    "uninformed-students": UninformedStudentsOptions(image_size=64, students=2, window=32, steps=3),
 }
 METHODS = tuple(OPTIONS)
 

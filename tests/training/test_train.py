@@ -12,15 +12,24 @@ import torch
 from safetensors.torch import load_file
 
 from edge_ad.errors import TooFewImages, TrainingError, UnreadableImage, WeightsNotFound
-from edge_ad.training import fit_cutpaste, fit_efficientad, fit_simplenet
+from edge_ad.training import fit_cutpaste, fit_efficientad, fit_simplenet, fit_supersimplenet, fit_uninformed_students
 from edge_ad.training.dataset import open_dataset
 from edge_ad.training.run import image_hash, read_run, split_images
 from edge_ad.training.train import load_run, train
 from tests.golden_bundle import snapshot
 from tests.trained import METHODS, OPTIONS, TRAIN, VALIDATION, draw_dataset
 
-FITS = {"simplenet": fit_simplenet, "efficientad-s": fit_efficientad, "cutpaste": fit_cutpaste}
-LEARNED = ("hidden.weight", "student.conv1.weight", "members.0.trunk.conv1.weight")  # one tensor of each method
+FITS = {
+    "simplenet": fit_simplenet,
+    "efficientad-s": fit_efficientad,
+    "cutpaste": fit_cutpaste,
+    "supersimplenet": fit_supersimplenet,
+    "uninformed-students": fit_uninformed_students,
+}
+LEARNED = (  # one tensor of each method
+    *("hidden.weight", "student.conv1.weight", "members.0.trunk.conv1.weight"),
+    "ensembles.0.students.convolutions.0.weight",
+)
 
 
 class Interrupted(Exception):
@@ -124,8 +133,8 @@ def test_teacher_statistics_are_those_of_the_training_images(
     with torch.inference_mode():
         images = torch.stack([normalise(load_rgb(path, 256)) for path in paths])
         normalised = network.normalised_teacher(images)
-    assert normalised.mean((0, 2, 3)).abs().max() < 1e-3
-    torch.testing.assert_close(normalised.std((0, 2, 3)), torch.ones(384), atol=1e-3, rtol=1e-3)
+    assert normalised.mean((0, 2, 3)).abs().max() < 1e-2  # trained in bfloat16 where there is such hardware
+    torch.testing.assert_close(normalised.std((0, 2, 3)), torch.ones(384), atol=1e-2, rtol=1e-2)
 
 
 def test_the_data_sets_own_validation_images_or_a_tenth(parts_dataset: Path, tmp_path: Path) -> None:
