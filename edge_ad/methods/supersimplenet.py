@@ -165,33 +165,45 @@ class SuperSimpleNet(nn.Module):
         """(N, 3, H, W) normalised RGB to the anomaly map (N, H, W) and the classification head's logit (N,).
 
         What is linear in inference is one layer: the adaptor, each head's first convolution and the running
-        statistics of its norm. The segmentation head's stays a matrix product, which precision passes leave in
-        float32: it tells noise of 0.015, less than one step of INT8.
+        statistics of its norm. Of all of them only the convolution of the features stays one. The segmentation head,
+        which tells noise of 0.015, less than one step of INT8, and what reads its map are matrix products, which
+        precision passes leave in float32.
         """
         features = self.features(image)
         hidden = F.leaky_relu(self._hidden(features.permute(0, 2, 3, 1)), SLOPE)
         anomaly = F.linear(hidden, self.judge.weight[..., 0, 0]).squeeze(-1)
-        score = self._verdict(self._context(features, anomaly[:, None]).relu(), anomaly[:, None])
+        score = self._verdict(self._context(features, anomaly).relu(), anomaly[:, None])
         return self.to_pixels @ anomaly @ self.to_pixels.T, score
 
     def _hidden(self, features: Tensor) -> Tensor:
+        """(N, h, w, channels) to (N, h, w, hidden)."""
         scale, shift = _affine(self.hidden_norm)
         weight = scale[:, None] * self.hidden.weight[..., 0, 0]
         bias = scale * self.hidden.bias + shift + weight @ self.adaptor.bias
         return F.linear(features, weight @ self.adaptor.weight[..., 0, 0], bias)
 
     def _context(self, features: Tensor, anomaly: Tensor) -> Tensor:
-        """The adaptor's bias ends at the border, where the convolution meets zeros: it rides on a plane of ones."""
+        """Features (N, channels, h, w) and map (N, h, w) to (N, CLASSIFIER_CHANNELS, h, w).
+
+        The adaptor's bias ends where the convolution meets zeros beyond the border: what comes of it is a constant.
+        """
         scale, shift = _affine(self.context_norm)
         kernel = scale[:, None, None, None] * self.context.weight
         of_adapted, of_anomaly = kernel[:, :-1].permute(0, 2, 3, 1), kernel[:, -1]
         of_features = (of_adapted @ self.adaptor.weight[..., 0, 0]).permute(0, 3, 1, 2)
-        of_others = torch.stack([of_anomaly, of_adapted @ self.adaptor.bias], dim=1)
-        others = torch.cat([anomaly, torch.ones_like(anomaly)], dim=1)
-        padding = CLASSIFIER_KERNEL // 2
-        return F.conv2d(features, of_features, scale * self.context.bias + shift, padding=padding) + F.conv2d(
-            others, of_others, padding=padding
-        )
+        border = CLASSIFIER_KERNEL // 2
+        inside = features.new_ones(1, 1, self.cells, self.cells)
+        constant = F.conv2d(inside, (of_adapted @ self.adaptor.bias)[:, None], padding=border)
+        constant = constant + (scale * self.context.bias + shift).view(-1, 1, 1)
+        seen = _windows(anomaly, CLASSIFIER_KERNEL) @ of_anomaly.flatten(1).T
+        return F.conv2d(features, of_features, padding=border) + seen.permute(0, 3, 1, 2) + constant
+
+
+def _windows(anomaly: Tensor, side: int) -> Tensor:
+    """(N, h, w) to (N, h, w, side^2): around every cell, row by row, zeros beyond the border."""
+    height, width = anomaly.shape[1:]
+    padded = F.pad(anomaly, [side // 2] * 4)
+    return torch.stack([padded[:, y : y + height, x : x + width] for y in range(side) for x in range(side)], dim=-1)
 
 
 def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
