@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runs",
         type=Path,
         metavar="FOLDER",
-        help="runs, bundles and measurements, METHOD each; finished ones are taken as they are (default: REPORT "
-        "without its suffix)",
+        help="runs, bundles and measurements, named after their methods; finished ones are taken as they are "
+        "(default: REPORT's name with _runs)",
     )
     add_choices(parser)
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     methods = chosen_methods(arguments.methods)
     settings = parse_settings(arguments.settings, methods, arguments.steps)
-    runs = arguments.runs or arguments.output.with_suffix("")
+    runs = arguments.runs or arguments.output.with_name(f"{arguments.output.stem}_runs")
     found = compare(arguments.dataset, contenders(methods, runs, settings), fp16=arguments.fp16)
     page = write_comparison(arguments.output, found)
     if arguments.json:

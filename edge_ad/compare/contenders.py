@@ -70,9 +70,9 @@ def parse_settings(texts: Iterable[str], methods: Sequence[str], steps: int | No
         if method not in settings:
             raise _wrong(text, f"one of the methods that are compared: {', '.join(methods)}")
         settings[method] |= _parsed(text, method, name.replace("-", "_"), value)
-    for method, options in settings.items():
-        if steps is not None and "steps" in _fields(method):
-            options.setdefault("steps", steps)
+    for method in methods if steps is not None else ():
+        if "steps" in _fields(method) and "steps" not in settings[method]:
+            settings[method] |= _parsed(f"--steps {steps}", method, "steps", str(steps))
     return settings
 
 
@@ -113,7 +113,7 @@ class _SettingParser(argparse.ArgumentParser):
 
 
 def _wrong(text: str, expected: str) -> TrainingError:
-    return TrainingError("A --set cannot be used.", expected=expected, got=text)
+    return TrainingError("This option cannot be used.", expected=expected, got=text)
 
 
 def changed_options(method: str, options: Mapping[str, Any]) -> dict[str, Any]:

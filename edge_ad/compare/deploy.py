@@ -33,12 +33,7 @@ def deploy(contender: Contender, dataset: Dataset, data: str, precisions: Sequen
         EdgeAdError: Whatever training, export and calibration raise.
     """
     run = finished_run(contender, dataset)
-    made_from = {
-        "edge_ad": __version__,
-        "model": fingerprint(run / "model.safetensors"),
-        "data": data,
-        "precisions": sorted(precisions),
-    }
+    made_from = {"edge_ad": __version__, "model": fingerprint(run / "model.safetensors"), "data": data}
 
     def make() -> dict[str, str]:
         bundle = export(run, contender.bundle, force=True)
@@ -50,11 +45,11 @@ def deploy(contender: Contender, dataset: Dataset, data: str, precisions: Sequen
     try:
         bundle = Bundle(contender.bundle)
         bundle.verify()
-        if _graphs(bundle) == made:
+        if _graphs(bundle) == made and {*precisions} <= {*made}:
             return bundle
     except BundleError:
         pass
-    memory.unlink()  # the bundle is gone, damaged or another one
+    memory.unlink()  # the bundle is gone, damaged, another one, or lacks a precision
     remembered(memory, made_from, make)
     return Bundle(contender.bundle)
 

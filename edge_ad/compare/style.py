@@ -43,6 +43,9 @@ h3 small { font-size: 13px; font-weight: 400; color: var(--muted); margin-left: 
   th, td, .grouped td { padding-right: 9px; } .grouped .mark.best { padding: 1px 5px; margin-right: -5px; }
   .views { grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)); }
 }
+@media (min-width: 641px) and (max-width: 800px) { /* an A4 page as well */
+  .grouped td.number small { white-space: normal; line-height: 1.25; } .grouped td.name { min-width: 112px; }
+}
 @media (max-width: 640px) {
   .chart.wide { display: none; } .chart.slim { display: block; }
   .views { grid-template-columns: 1fr 1fr; }

@@ -82,6 +82,12 @@ def test_steps_are_for_every_method_that_has_them_and_a_setting_goes_before():
         assert settings[method] == ({"steps": expected} if "steps" in option_names(method) else {})
 
 
+def test_steps_are_checked_as_an_option_is():
+    with pytest.raises(TrainingError, match="'-2' is not a whole number from 0 up") as refused:
+        parse_settings([], ["simplenet"], steps=-2)
+    assert refused.value.got == "--steps -2"
+
+
 def test_all_is_every_method_and_none_comes_twice():
     assert chosen_methods(["simplenet", "all"]) == list(METHODS)
     assert chosen_methods(["simplenet", "efficientad-s", "simplenet"]) == ["simplenet", "efficientad-s"]

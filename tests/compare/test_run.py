@@ -32,6 +32,7 @@ from tests.html_page import Page
 from tests.trained import CAMERA
 
 SETTINGS = ("steps=4", "batch_patches=128", "image_size=128", "hidden=32")
+PRECISIONS = ("fp32", "fp16", "int8")
 FAILING = "efficientad-s.teacher=nowhere/teacher.safetensors"
 
 
@@ -57,7 +58,7 @@ def run_command(dataset: Path, folder: Path, *more: str) -> Done:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(words)
-    return Done(code, out.getvalue(), err.getvalue(), folder / "page.html", folder / "page")
+    return Done(code, out.getvalue(), err.getvalue(), folder / "page.html", folder / "page_runs")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,7 +74,7 @@ def _few_frames() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def done(parts_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
     return run_command(
-        parts_dataset, tmp_path_factory.mktemp("compare"), "simplenet", "efficientad-s", "--set", FAILING
+        parts_dataset, tmp_path_factory.mktemp("compare"), "simplenet", "efficientad-s", "--fp16", "--set", FAILING
     )
 
 
@@ -86,7 +87,7 @@ def hashes(folder: Path) -> dict[str, tuple[str, int]]:
     }
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_row_is_what_evaluate_says_of_the_same_bundle(done, parts_dataset, precision):
     row = next(row for row in done.rows if row["precision"] == precision)
     dataset, bundle = open_dataset(parts_dataset), Bundle(done.runs / "simplenet.bundle")
@@ -109,14 +110,14 @@ def test_a_row_is_what_evaluate_says_of_the_same_bundle(done, parts_dataset, pre
 
 
 def test_a_row_says_how_it_came_about(done):
-    fp32, int8 = done.rows
-    assert (fp32["precision"], int8["precision"]) == ("fp32", "int8")
+    fp32, fp16, int8 = done.rows
+    assert tuple(row["precision"] for row in done.rows) == PRECISIONS
     assert fp32["changed_options"] == {"steps": 4, "batch_patches": 128, "image_size": 128, "hidden": 32}
     assert fp32["training_images"] == 12 and fp32["training_seconds"] >= 0
     report = json.loads((done.runs / "simplenet.bundle" / "report.json").read_text())["int8"]
     assert (int8["float_layers"], int8["convolutions"]) == (len(report["float_layers"]), len(report["sensitivity"]))
     assert int8["within_limits"] is report["within_limits"]
-    assert fp32["float_layers"] is fp32["within_limits"] is None
+    assert fp32["float_layers"] is fp16["within_limits"] is None
     low, high = int8["latency_quartiles_ms"]
     assert 0 < low <= int8["latency_p50_ms"] <= high
 
@@ -130,7 +131,7 @@ def test_parameters_are_the_numbers_of_the_networks_file(done):
 
 def test_a_method_that_fails_is_reported_and_the_others_remain(done):
     assert done.code == 1
-    assert [row["method"] for row in done.rows] == ["simplenet", "simplenet"]
+    assert [row["method"] for row in done.rows] == ["simplenet"] * 3
     failures = json.loads(done.out)["failures"]
     assert [failure["method"] for failure in failures] == ["efficientad-s"]
     assert (
@@ -146,7 +147,7 @@ def test_progress_goes_to_standard_error(done):
 
 def test_the_page_shows_the_figures_of_the_json(done):
     lines = [cells for cells in Page(done.page.read_text(encoding="utf-8")).rows if "False rejects" in cells]
-    assert len(lines) == len(done.rows) == 2
+    assert len(lines) == len(done.rows) == 3
     for cells, row in zip(lines, done.rows, strict=True):
         for figure in FIGURES[:-1]:
             assert figure.text(row[figure.key]) in cells[figure.title]
@@ -161,7 +162,7 @@ def test_nothing_is_done_twice(done, parts_dataset, monkeypatch):
     for place in ("deploy.train", "deploy.export", "deploy.calibrate", "judge.evaluate"):
         monkeypatch.setattr(f"edge_ad.compare.{place}", forbidden)
     before = hashes(done.runs)
-    again = run_command(parts_dataset, done.page.parent, "simplenet")
+    again = run_command(parts_dataset, done.page.parent, "simplenet", "--fp16")
     assert again.code == 0
     assert hashes(done.runs) == before
     timed = ("latency_p50_ms", "latency_quartiles_ms")
@@ -175,7 +176,7 @@ def contender(folder: Path, **settings: Any) -> Contender:
     return Contender(method="simplenet", run=folder / "simplenet", settings=settings)
 
 
-@pytest.mark.parametrize("harm", ["altered", "gone", "replaced"])
+@pytest.mark.parametrize("harm", ["altered", "gone", "replaced", "lacks a precision"])
 def test_a_bundle_that_is_not_what_was_made_is_made_again(done, parts_dataset, tmp_path, monkeypatch, harm):
     monkeypatch.setattr("edge_ad.compare.deploy.calibrate", lambda bundle, options: made.append(options.precisions))
     made: list[tuple[str, ...]] = []
@@ -186,6 +187,9 @@ def test_a_bundle_that_is_not_what_was_made_is_made_again(done, parts_dataset, t
         (place / "model.onnx").write_bytes((place / "model.onnx").read_bytes()[:-1])
     elif harm == "gone":
         shutil.rmtree(place)
+    elif harm == "lacks a precision":
+        kept = json.loads(memory.read_text())
+        memory.write_text(json.dumps(kept | {"outcome": {"fp32": kept["outcome"]["fp32"]}}))
     else:
         with Bundle(place).edit() as edit:
             edit.write("model.int8.onnx", b"another graph")
