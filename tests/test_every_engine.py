@@ -22,6 +22,8 @@ METHODS_AND_TARGETS = [(method, TARGETS if method == "simplenet" else FEW_TARGET
 PRECISIONS = ("fp32", "fp16", "int8")
 # An engine holds its weights: in int8 fewer bytes than in float32, never more than a few times the graph.
 SMALLEST_SHARE, LARGEST_SHARE = 0.5, 3.0
+# Calibration leaves more than half of CutPaste's convolutions in float: its score is a distance in whitened units.
+SHARE_IN_INT8 = {"cutpaste": 1 / 3}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_the_compiled_int8_graph_has_int8_convolutions(calibrated: Callable[[str
     dequantised = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     in_int8 = [node for node in convolutions if set(node.input[:2]) <= dequantised]
-    assert len(in_int8) >= len(convolutions) / 2
+    assert len(in_int8) >= len(convolutions) * SHARE_IN_INT8.get(method, 1 / 2)
 
 
 def test_engines_of_different_targets_differ(compiled: Callable[[str, str], Bundle]) -> None:
