@@ -112,7 +112,7 @@ def _largest_of_four(x: Tensor, distance: int) -> Tensor:
 
 
 def shipped_patch_teacher_path(patch: int) -> Path:
-    """The teacher of that patch size distilled by this project (float16, see MODEL_CARD.md beside it)."""
+    """Where the teacher distilled by this project lies, for p = 33 (float16, see MODEL_CARD.md beside it)."""
     return Path(__file__).parent / "weights" / f"patch_teacher_{patch}.safetensors"
 
 
@@ -132,7 +132,8 @@ def load_patch_teacher(patch: int, folder: Path | None = None, *, output_stride:
             f"{path} cannot be read as the teacher for patches of {patch} pixels.",
             expected="a state dict in a .safetensors file",
             got=exc,
-            fix="omit the option to use the shipped teacher, or run: edge-ad distill-patches IMAGES -o FOLDER",
+            fix=f"edge-ad distill-patches IMAGES --patch {patch} -o FOLDER, then --teachers FOLDER; "
+            "this package has the teacher for 33 pixels",
         ) from exc
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     got = {key: tuple(value.shape) for key, value in state.items()}

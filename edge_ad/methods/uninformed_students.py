@@ -42,7 +42,7 @@ class UninformedStudentsOptions:
     learning_rate: float = option(5e-4, "peak of Adam, after which it falls to 0; the paper's is 1e-4 throughout")
     weight_decay: float = option(1e-5, "of Adam")
     teachers: Path | None = option(
-        None, "folder of patch_teacher_<p>.safetensors; without it, this package's teachers", metavar="FOLDER"
+        None, "folder of patch_teacher_<p>.safetensors; without it, this package's, for p = 33", metavar="FOLDER"
     )
     seed: int = option(0, "of every random choice")
 

@@ -113,13 +113,15 @@ def test_networks_side_by_side_are_the_networks_alone(patch: int) -> None:
         torch.testing.assert_close(together(image), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_shipped_teachers_load() -> None:
-    for patch in LAYERS:
-        teacher = load_patch_teacher(patch)
-        assert teacher.patch == patch and not teacher.training
-        with torch.inference_mode():
-            described = teacher(random_image(patch + 8).float())
-        assert described.isfinite().all() and described.std() > 0
+def test_the_shipped_teacher_loads_and_an_absent_one_is_named() -> None:
+    teacher = load_patch_teacher(33, output_stride=4)
+    assert (teacher.patch, teacher.output_stride, teacher.training) == (33, 4, False)
+    with torch.inference_mode():
+        described = teacher(random_image(48).float())
+    assert described.isfinite().all() and described.std() > 0
+    with pytest.raises(WeightsNotFound, match="cannot be read as the teacher for patches of 65 pixels") as caught:
+        load_patch_teacher(65)
+    assert "--patch 65" in str(caught.value)
 
 
 def test_a_folder_of_teachers_is_read_and_wrong_files_are_named(tmp_path: Path) -> None:
