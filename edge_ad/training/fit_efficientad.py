@@ -142,7 +142,9 @@ def _measure_teacher(network: EfficientAd, paths: list[Path], size: int, device:
     squares = torch.zeros_like(total)
     with Progress("teacher statistics", len(paths)) as progress:
         for path in paths:
-            output = network.teacher(normalise(load_rgb(path, size))[None].to(device)).double().cpu()
+            image = normalise(load_rgb(path, size))[None].to(device, memory_format=torch.channels_last)
+            with half_precision(device):  # as in every step
+                output = network.teacher(image).double().cpu()
             total += output.mean((0, 2, 3), keepdim=True)
             squares += output.square().mean((0, 2, 3), keepdim=True)
             progress.step()

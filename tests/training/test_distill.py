@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -13,9 +14,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from edge_ad.demo.parts import draw_part
-from edge_ad.errors import TooFewImages
+from edge_ad.errors import TooFewImages, TrainingError
 from edge_ad.methods.backbones import empty_backbone
-from edge_ad.methods.pdn import load_pdn_small
+from edge_ad.methods.pdn import load_pdn_medium, load_pdn_small, shipped_teacher_path
+from edge_ad.training import distill as module
 from edge_ad.training.distill import DistillOptions, distill, target_features
 
 
@@ -64,3 +66,65 @@ def test_targets_are_patchcores_features() -> None:
         torch.testing.assert_close(target_features(backbone, image), expected)
         reduced = target_features(empty_backbone("resnet50"), image)
     assert reduced.shape == (1, 384, 16, 16)
+
+
+class Interrupted(Exception):
+    """Stands for the power cut."""
+
+
+def test_an_interrupted_distillation_ends_as_an_uninterrupted_one(
+    options: DistillOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = dataclasses.replace(options, steps=3, window=64)
+    monkeypatch.setattr(module, "VALIDATE_EVERY", 2)
+    whole = load_file(distill(options))
+    broken = dataclasses.replace(options, output=tmp_path / "broken")
+
+    def save_and_stop(*given: object, save: object = module.save_checkpoint) -> None:
+        save(*given)  # type: ignore[operator]
+        raise Interrupted
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(module, "save_checkpoint", save_and_stop)
+        distill(broken)
+    assert torch.load(broken.output / "checkpoint.pt", weights_only=True)["step"] == 2
+    assert not (broken.output / "teacher.safetensors").exists()
+    resumed = load_file(distill(broken))
+    assert all(torch.equal(resumed[key], value) for key, value in whole.items())
+    assert (broken.output / "loss.csv").read_text() == (options.output / "loss.csv").read_text()
+
+
+def test_a_window_is_part_of_the_whole_loss(options: DistillOptions) -> None:
+    """The losses of the windows that tile the outputs have the loss of the whole image as their mean."""
+    torch.manual_seed(0)
+    backbone, student = empty_backbone("resnet18"), load_pdn_small()
+    crops = torch.randint(0, 256, (1, 288, 288, 3), dtype=torch.uint8)
+    mean, std = torch.zeros(1, 384, 1, 1), torch.ones(1, 384, 1, 1)
+    with torch.inference_mode():
+        whole = module._loss(student, backbone, crops, mean, std)
+        side = 128 + 16  # 28 outputs, half of 56
+        windows = [(top, left, side) for top in (0, 112) for left in (0, 112)]
+        parts = [module._loss(student, backbone, crops, mean, std, window) for window in windows]
+    assert torch.stack(parts).mean().item() == pytest.approx(whole.item(), rel=1e-3)
+    assert max(parts) > min(parts)
+
+
+def test_a_pdn_m_grows_from_a_pdn_s(options: DistillOptions) -> None:
+    """With a learning rate of nearly zero, the student stays what it was grown from."""
+    options = dataclasses.replace(
+        options, student="pdn-m", grow_from=shipped_teacher_path(), window=64, steps=1, peak_learning_rate=1e-12
+    )
+    medium, image = load_pdn_medium(distill(options)), torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(medium(image), load_pdn_small()(image), rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [({"grow_from": Path("small.pth")}, "Only a PDN-M grows"), ({"window": 32}, "window"), ({"window": 130}, "window")],
+)
+def test_what_no_distillation_can_do_is_refused(options: DistillOptions, wrong: dict[str, object], what: str) -> None:
+    with pytest.raises(TrainingError, match=what) as caught:
+        distill(dataclasses.replace(options, **wrong))
+    assert caught.value.fix
+    assert not options.output.exists()
