@@ -17,7 +17,7 @@ h3 small { font-size: 13px; font-weight: 400; color: var(--muted); margin-left: 
 .note + div h3 { margin-top: 8px; }
 .views { display: grid; grid-template-columns: repeat(var(--columns), 1fr); gap: 16px 12px; }
 .views figcaption { flex-direction: column; align-items: flex-start; gap: 3px; font-size: 14px; }
-.views figcaption span:last-child { margin: 0; }
+.views figcaption span:last-child { margin: 0; } .views .pill { font-size: 12px; padding: 1px 8px; }
 .chart.slim { display: none; font-size: 11px; }
 .chart .whisker { stroke: var(--muted); stroke-opacity: 0.75; } .chart .whisker.fp32 { stroke-opacity: 0.35; }
 .chart .whisker.fp16 { stroke-opacity: 0.35; }

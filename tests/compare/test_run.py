@@ -178,8 +178,16 @@ def contender(folder: Path, **settings: Any) -> Contender:
 
 @pytest.mark.parametrize("harm", ["altered", "gone", "replaced", "lacks a precision"])
 def test_a_bundle_that_is_not_what_was_made_is_made_again(done, parts_dataset, tmp_path, monkeypatch, harm):
-    monkeypatch.setattr("edge_ad.compare.deploy.calibrate", lambda bundle, options: made.append(options.precisions))
-    made: list[tuple[str, ...]] = []
+    exported: list[Path] = []
+
+    def export_again(run: Path, output: Path, *, force: bool) -> Bundle:
+        assert force
+        exported.append(run)
+        shutil.rmtree(output, ignore_errors=True)
+        return Bundle(shutil.copytree(done.runs / "simplenet.bundle", output))
+
+    monkeypatch.setattr("edge_ad.compare.deploy.export", export_again)
+    monkeypatch.setattr("edge_ad.compare.deploy.calibrate", lambda bundle, options: None)
     runs = Path(shutil.copytree(done.runs, tmp_path / "runs"))
     place, memory = runs / "simplenet.bundle", runs / "simplenet.bundle.json"
     made_from = json.loads(memory.read_text())["made_from"]
@@ -195,8 +203,8 @@ def test_a_bundle_that_is_not_what_was_made_is_made_again(done, parts_dataset, t
             edit.write("model.int8.onnx", b"another graph")
     bundle = deploy(contender(runs), open_dataset(parts_dataset), made_from["data"], ("int8",))
     bundle.verify()
-    assert made == [("int8",)]
-    assert json.loads(memory.read_text())["outcome"] == {"fp32": bundle.manifest.files["model.onnx"]}
+    assert exported == [runs / "simplenet"]
+    assert memory.read_text() == (done.runs / "simplenet.bundle.json").read_text()
 
 
 def test_a_finished_run_is_taken_as_it_is_unless_other_options_are_asked_for(done, parts_dataset):
