@@ -23,10 +23,10 @@ from edge_ad.training.train import train
 
 CAMERA = (96, 128)
 TRAIN, VALIDATION = 12, 10  # calibration needs 10 that were not trained on
-# Enough to leave the initial weights; half the size of the input is a quarter of the time (EfficientAD's is fixed).
+# Enough to leave the initial weights; half the size of the input is a quarter of the time.
 OPTIONS: dict[str, Any] = {
     "simplenet": SimpleNetOptions(steps=8, batch_patches=256, image_size=128, hidden=64),
-    "efficientad-s": EfficientAdOptions(steps=3),
+    "efficientad-s": EfficientAdOptions(steps=3, image_size=128),
     "cutpaste": CutPasteOptions(pretrained=False, stage=2, image_size=64, steps=40, batch_images=8),
     "supersimplenet": SuperSimpleNetOptions(steps=4, image_size=64, hidden=64),
     "uninformed-students": UninformedStudentsOptions(image_size=64, students=2, window=32, steps=3),

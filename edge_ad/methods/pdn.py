@@ -25,7 +25,6 @@ __all__ = [
     "PdnSmall",
     "load_pdn_medium",
     "load_pdn_small",
-    "read_state_dict",
     "shipped_medium_teacher_path",
     "shipped_teacher_path",
 ]
@@ -121,7 +120,7 @@ def load_pdn_medium(path: Path | None = None, *, padding: bool = False) -> PdnMe
 
 
 def _load(network: Pdn, path: Path, name: str) -> None:
-    state = _renamed(read_state_dict(path, f"edge-ad distill IMAGES --student {name.lower()} -o FOLDER"))
+    state = _renamed(_read_state_dict(path, f"edge-ad distill IMAGES --student {name.lower()} -o FOLDER"))
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     got = {key: tuple(value.shape) for key, value in state.items()}
     if got != expected:
@@ -135,16 +134,8 @@ def _load(network: Pdn, path: Path, name: str) -> None:
     network.eval()
 
 
-def read_state_dict(path: Path, command: str) -> Mapping[str, Tensor]:
-    """The tensors of a `.safetensors` or `.pth` file.
-
-    Args:
-        path: The file.
-        command: What makes such a file, for the error message.
-
-    Raises:
-        WeightsNotFound: The file is missing or unreadable.
-    """
+def _read_state_dict(path: Path, command: str) -> Mapping[str, Tensor]:
+    """The tensors of a `.safetensors` or `.pth` file; `command` makes such a file."""
     if not path.is_file():
         raise WeightsNotFound(
             f"{path} does not exist.",

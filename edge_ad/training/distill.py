@@ -8,7 +8,9 @@ computes of the same image at 512 x 512: layers 2 and 3, 3 x 3 averaged, layer 3
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -90,7 +92,7 @@ def distill(options: DistillOptions) -> Path:
     Resumes from `checkpoint.pt` in the output folder. Writes `loss.csv` as it goes.
 
     Raises:
-        TrainingError: A PDN-S cannot grow, or a window of that size does not fit the network.
+        TrainingError: Options that make no sense, or that differ from those the run in the folder began with.
         TooFewImages, WeightsNotFound: From the images and the weights.
     """
     if options.grow_from is not None and options.student != "pdn-m":
@@ -102,10 +104,18 @@ def distill(options: DistillOptions) -> Path:
             got=options.window,
             fix="leave --window out, or give 128",
         )
+    if not 0 < options.peak_learning_rate < math.inf:
+        raise TrainingError(
+            "Nothing is learned at such a rate.",
+            expected="a peak learning rate above 0",
+            got=options.peak_learning_rate,
+            fix="leave --peak-learning-rate out, or give 0.0001",
+        )
     paths = natural_images(options.images, MIN_IMAGES)
     held_out = paths[:: math.ceil(1 / HELD_OUT_FRACTION)]
     training = sorted(set(paths) - set(held_out))
     options.output.mkdir(parents=True, exist_ok=True)
+    _same_run_or_new(options)
     write_options(options.output, options)
 
     device = training_device()
@@ -154,6 +164,22 @@ def distill(options: DistillOptions) -> Path:
     teacher = options.output / "teacher.safetensors"
     save_file({key: value.half().cpu().contiguous() for key, value in student.state_dict().items()}, teacher)
     return teacher
+
+
+def _same_run_or_new(options: DistillOptions) -> None:
+    """A distillation goes on only as what it began as."""
+    if not (options.output / "checkpoint.pt").exists():
+        return
+    before = json.loads((options.output / "options.json").read_text())
+    now = json.loads(json.dumps(dataclasses.asdict(options), default=str))
+    changed = [key for key in now.keys() & before.keys() - {"images", "output"} if before[key] != now[key]]
+    if changed:
+        raise TrainingError(
+            f"{options.output} holds a distillation with other options.",
+            expected={key: before[key] for key in sorted(changed)},
+            got={key: now[key] for key in sorted(changed)},
+            fix="choose another -o, or give the options the run began with",
+        )
 
 
 def _initial_student(options: DistillOptions) -> Pdn:

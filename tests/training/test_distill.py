@@ -89,6 +89,9 @@ def test_an_interrupted_distillation_ends_as_an_uninterrupted_one(
         distill(broken)
     assert torch.load(broken.output / "checkpoint.pt", weights_only=True)["step"] == 2
     assert not (broken.output / "teacher.safetensors").exists()
+    with pytest.raises(TrainingError, match="other options") as caught:
+        distill(dataclasses.replace(broken, student="pdn-m"))
+    assert caught.value.got == {"student": "pdn-m"}
     resumed = load_file(distill(broken))
     assert all(torch.equal(resumed[key], value) for key, value in whole.items())
     assert (broken.output / "loss.csv").read_text() == (options.output / "loss.csv").read_text()
@@ -121,7 +124,12 @@ def test_a_pdn_m_grows_from_a_pdn_s(options: DistillOptions) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "what"),
-    [({"grow_from": Path("small.pth")}, "Only a PDN-M grows"), ({"window": 32}, "window"), ({"window": 130}, "window")],
+    [
+        ({"grow_from": Path("small.pth")}, "Only a PDN-M grows"),
+        ({"window": 32}, "window"),
+        ({"window": 130}, "window"),
+        ({"peak_learning_rate": float("nan")}, "such a rate"),
+    ],
 )
 def test_what_no_distillation_can_do_is_refused(options: DistillOptions, wrong: dict[str, object], what: str) -> None:
     with pytest.raises(TrainingError, match=what) as caught:

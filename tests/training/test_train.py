@@ -116,7 +116,7 @@ def test_quantiles_are_those_of_the_validation_images(trained_run: Callable[[str
     network, record, _ = load_run(trained_run("efficientad-s"))
     from edge_ad.training.images import load_rgb, normalise
 
-    images = torch.stack([normalise(load_rgb(Path(path), 256)) for path in record.validation])
+    images = torch.stack([normalise(load_rgb(Path(path), 128)) for path in record.validation])
     with torch.inference_mode():
         for of_one, (low, high) in zip(network.maps(images), network.quantiles.tolist(), strict=True):
             assert (of_one > low).float().mean().item() == pytest.approx(0.1, abs=1e-3)
@@ -131,10 +131,10 @@ def test_teacher_statistics_are_those_of_the_training_images(
     network, _, _ = load_run(trained_run("efficientad-s"))
     paths = open_dataset(parts_dataset).train
     with torch.inference_mode():
-        images = torch.stack([normalise(load_rgb(path, 256)) for path in paths])
+        images = torch.stack([normalise(load_rgb(path, 128)) for path in paths])
         normalised = network.normalised_teacher(images)
-    assert normalised.mean((0, 2, 3)).abs().max() < 1e-2  # trained in bfloat16 where there is such hardware
-    torch.testing.assert_close(normalised.std((0, 2, 3)), torch.ones(384), atol=1e-2, rtol=1e-2)
+    assert normalised.mean((0, 2, 3)).abs().max() < 2e-2  # trained in bfloat16 where there is such hardware
+    torch.testing.assert_close(normalised.std((0, 2, 3)), torch.ones(384), atol=2e-2, rtol=2e-2)
 
 
 def test_the_data_sets_own_validation_images_or_a_tenth(parts_dataset: Path, tmp_path: Path) -> None:
