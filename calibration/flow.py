@@ -30,7 +30,7 @@ __all__ = ["REPORT_FILE", "CalibrationOptions", "calibrate"]
 
 REPORT_FILE = "report.json"
 MIN_IMAGES = 10
-RANGE_IMAGES = 32  # activations' ranges settle long before; each counts twice, with and without a defect
+RANGE_IMAGES = 16  # activations' ranges settle before; each counts twice, with and without a defect
 COST_IMAGES = 16  # and as many with a synthetic defect
 SEARCH_FRAMES = 8  # of those, for every step of the search for sensitive layers
 

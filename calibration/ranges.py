@@ -28,7 +28,7 @@ __all__ = ["LEVELS", "activation_ranges", "best_clip"]
 
 LEVELS = 127  # of symmetric INT8, on each side of 0
 SAMPLED = 1 << 16  # values of each tensor and frame that are counted; its largest always is
-TENSORS_AT_ONCE = 8  # held in memory together
+TENSORS_AT_ONCE = 32  # held in memory together
 BINS_PER_OCTAVE = 64
 LOWEST_OCTAVE, HIGHEST_OCTAVE = -40, 40  # magnitudes of 2**-40 to 2**40; smaller ones count as the smallest
 CLIPS = 2.0 ** -(np.arange(65) / 16)  # of the largest value: down to a sixteenth of it

@@ -40,7 +40,9 @@ class SuperSimpleNetOptions:
     layers: tuple[int, ...] = option((2, 3), "stages whose features are joined (sec. 3.1)", choices=(1, 2, 3, 4))
     image_size: int = option(256, "side of the network's input", metavar="PIXELS")
     patch_size: int = option(3, "side of the neighbourhood that upscaled features are averaged over (sec. 3.1)")
-    noise: float = option(0.015, "standard deviation of the feature noise (sec. 4.2)")
+    noise: float = option(
+        0.05, "standard deviation of the feature noise; the paper: 0.015 for wide_resnet50_2, to be chosen by backbone"
+    )
     perlin_threshold: float = option(
         0.2, "Perlin noise above it is anomalous; the authors' code: 0.2 on MVTec AD, 0.6 on VisA and supervised"
     )
@@ -53,8 +55,12 @@ class SuperSimpleNetOptions:
     decay: float = option(0.4, "factor of the learning rates after 0.8 and again after 0.9 of the steps (sec. 4.2)")
     weight_decay: float = option(1e-5, "of AdamW, for both heads (sec. 4.2)")
     blur_sigma: float = option(4.0, "smoothing of the map (sec. 3.5)", metavar="PIXELS")
-    steps: int = option(400, "training steps, five minutes on one core; the paper trains 300 epochs")
-    batch_images: int = option(2, "images a step, each drawn on twice; the paper: 32")
+    steps: int = option(400, "training steps, some five minutes on one core; the paper trains 300 epochs")
+    batch_images: int = option(
+        128, "random images a step, each drawn on twice, whose cells the segmentation head learns from; the paper: 32"
+    )
+    batch_cells: int = option(32, "random cells of each; the paper: all")
+    whole_images: int = option(2, "images a step that the classification head learns from; the paper: 32")
     seed: int = option(0, "of every random choice")
 
     def __post_init__(self) -> None:
@@ -101,7 +107,7 @@ class SuperSimpleNet(nn.Module):
         self.hidden = nn.Conv2d(channels, options.hidden, 1)  # sec. 3.4: segmentation head
         self.hidden_norm = nn.BatchNorm2d(options.hidden)
         self.judge = nn.Conv2d(options.hidden, 1, 1, bias=False)
-        self.context = nn.Conv2d(  # sec. 3.4: classification head, on the adapted features and the predicted map
+        self.context = nn.Conv2d(  # sec. 3.4: classification head, on the features and the predicted map
             channels + 1, CLASSIFIER_CHANNELS, CLASSIFIER_KERNEL, padding=CLASSIFIER_KERNEL // 2
         )
         self.context_norm = nn.BatchNorm2d(CLASSIFIER_CHANNELS)
@@ -122,51 +128,68 @@ class SuperSimpleNet(nn.Module):
         """Anomaly of adapted features cell by cell: (N, channels, h, w) to (N, 1, h, w), positive for anomalies."""
         return self.judge(F.leaky_relu(self.hidden_norm(self.hidden(adapted)), SLOPE))
 
-    def classify(self, adapted: Tensor, anomaly: Tensor) -> Tensor:
-        """Anomaly of the whole image from (N, channels, h, w) and the map (N, 1, h, w): a logit (N,) (sec. 3.4)."""
-        return self._verdict(self.context_norm(self.context(torch.cat([adapted, anomaly], dim=1))).relu(), anomaly)
+    def classify(self, features: Tensor, anomaly: Tensor) -> Tensor:
+        """Anomaly of the whole image from its features (N, channels, h, w) and the map (N, 1, h, w): a logit (N,).
+
+        Sec. 3.4, but for the features: they are the backbone's, not the adapted ones, as in the authors' later work
+        (Rolih, Fučka, Skočaj, "No Label Left Behind", J. Intell. Manuf. 2025). The adaptor then learns from the
+        segmentation head alone.
+        """
+        return self._verdict(self.context_norm(self.context(torch.cat([features, anomaly], dim=1))).relu(), anomaly)
 
     def _verdict(self, context: Tensor, anomaly: Tensor) -> Tensor:
         """Maximum and mean over the image of both, weighed; as a sum, for compilers without a float32 Gemm."""
         pooled = [context.amax((2, 3)), context.mean((2, 3)), anomaly.amax((2, 3)), anomaly.mean((2, 3))]
         return (torch.cat(pooled, dim=1) * self.verdict.weight).sum(1) + self.verdict.bias
 
-    def perturb(self, adapted: Tensor, mask: Tensor, shape: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def perturb(self, features: Tensor, mask: Tensor, shape: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Every image twice, with Gaussian noise of some shape, but never on its defects (sec. 3.3, eq. 1).
 
         Args:
-            adapted: (B, channels, h, w).
+            features: (B, channels, h, w), not adapted.
             mask: (B, 1, h, w), 1 where a defect is, else 0.
             shape: (2 B, 1, h, w), 1 where noise may go, else 0.
             noise: (2 B, channels, h, w) of unit variance.
 
         Returns:
-            The perturbed features (2 B, channels, h, w) and their mask (2 B, 1, h, w).
+            The perturbed adapted features (2 B, channels, h, w), the features with the same noise, and their mask
+            (2 B, 1, h, w).
         """
-        adapted, mask = torch.cat([adapted, adapted]), torch.cat([mask, mask])
+        adapted = self.adaptor(features).float()
+        mask = torch.cat([mask, mask])
         synthetic = shape * (1 - mask)
-        return adapted + self.noise * noise * synthetic, mask + synthetic
+        noise = self.noise * noise * synthetic
+        return torch.cat([adapted, adapted]) + noise, torch.cat([features, features]) + noise, mask + synthetic
 
-    def loss(self, perturbed: Tensor, mask: Tensor, label: Tensor, *, stop_gradient: bool) -> Tensor:
-        """Segmentation by truncated L1 and focal loss, classification by focal loss, all of weight 1 (sec. 3.5, eq. 5).
+    def segmentation_loss(self, perturbed: Tensor, mask: Tensor) -> Tensor:
+        """Truncated L1 and focal loss of the segmentation head (sec. 3.5, eq. 4).
 
         Args:
-            perturbed: (N, channels, h, w) of `perturb`.
+            perturbed: (N, channels, h, w) of `perturb`. The head sees cells one by one: any choice of them will do.
             mask: (N, 1, h, w), 1 where a defect is, real or not, else 0.
+        """
+        anomaly = self.segment(perturbed).float()
+        return truncated_l1(anomaly, mask, self.margin) + focal_loss(anomaly, mask)
+
+    def classification_loss(self, perturbed: Tensor, features: Tensor, label: Tensor, *, stop_gradient: bool) -> Tensor:
+        """Focal loss of the classification head (sec. 3.5, eq. 5).
+
+        Args:
+            perturbed: (N, channels, h, w) of `perturb`, whole images.
+            features: (N, channels, h, w) of `perturb`, likewise.
             label: (N,), 1 for anomalous images, else 0.
-            stop_gradient: Whether the classification head leaves the segmentation head alone (unsupervised training).
+            stop_gradient: Whether this head leaves the segmentation head alone (unsupervised training).
         """
         anomaly = self.segment(perturbed)
-        score = self.classify(perturbed, anomaly.detach() if stop_gradient else anomaly)
-        anomaly, score = anomaly.float(), score.float()
-        return truncated_l1(anomaly, mask, self.margin) + focal_loss(anomaly, mask) + focal_loss(score, label)
+        score = self.classify(features, anomaly.detach() if stop_gradient else anomaly)
+        return focal_loss(score.float(), label)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) normalised RGB to the anomaly map (N, H, W) and the classification head's logit (N,).
 
         What is linear in inference is one layer: the adaptor, each head's first convolution and the running
         statistics of its norm. Of all of them only the convolution of the features stays one. The segmentation head,
-        which tells noise of 0.015, less than one step of INT8, and what reads its map are matrix products, which
+        which tells noise of less than one step of INT8, and what reads its map are matrix products, which
         precision passes leave in float32.
         """
         features = self.features(image)
@@ -183,20 +206,14 @@ class SuperSimpleNet(nn.Module):
         return F.linear(features, weight @ self.adaptor.weight[..., 0, 0], bias)
 
     def _context(self, features: Tensor, anomaly: Tensor) -> Tensor:
-        """Features (N, channels, h, w) and map (N, h, w) to (N, CLASSIFIER_CHANNELS, h, w).
-
-        The adaptor's bias ends where the convolution meets zeros beyond the border: what comes of it is a constant.
-        """
+        """Features (N, channels, h, w) and map (N, h, w) to (N, CLASSIFIER_CHANNELS, h, w)."""
         scale, shift = _affine(self.context_norm)
         kernel = scale[:, None, None, None] * self.context.weight
-        of_adapted, of_anomaly = kernel[:, :-1].permute(0, 2, 3, 1), kernel[:, -1]
-        of_features = (of_adapted @ self.adaptor.weight[..., 0, 0]).permute(0, 3, 1, 2)
-        border = CLASSIFIER_KERNEL // 2
-        inside = features.new_ones(1, 1, self.cells, self.cells)
-        constant = F.conv2d(inside, (of_adapted @ self.adaptor.bias)[:, None], padding=border)
-        constant = constant + (scale * self.context.bias + shift).view(-1, 1, 1)
-        seen = _windows(anomaly, CLASSIFIER_KERNEL) @ of_anomaly.flatten(1).T
-        return F.conv2d(features, of_features, padding=border) + seen.permute(0, 3, 1, 2) + constant
+        of_features = F.conv2d(
+            features, kernel[:, :-1], scale * self.context.bias + shift, padding=CLASSIFIER_KERNEL // 2
+        )
+        of_anomaly = _windows(anomaly, CLASSIFIER_KERNEL) @ kernel[:, -1].flatten(1).T
+        return of_features + of_anomaly.permute(0, 3, 1, 2)
 
 
 def _windows(anomaly: Tensor, side: int) -> Tensor:

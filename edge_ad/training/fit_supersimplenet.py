@@ -33,15 +33,15 @@ FLIPS = ((), (-2,), (-1,), (-2, -1))  # as it is, upside down, mirrored, turned 
 
 @dataclass(frozen=True, kw_only=True)
 class _Sample:
-    """What is known of one training image, before upscaling.
+    """What is known of one training image.
 
     Attributes:
-        layers: The backbone's outputs (channels, h, w) float16: their rounding is far below the noise.
-        mask: (1, cells, cells) float32, 1 where a defect is.
+        features: (cells, cells, channels) float16: their rounding is far below the noise.
+        mask: (cells, cells) float32, 1 where a defect is.
         label: 1 for defective images, else 0.
     """
 
-    layers: tuple[Tensor, ...]
+    features: Tensor
     mask: Tensor
     label: float
 
@@ -76,7 +76,7 @@ def fit_supersimplenet(split: Split, options: SuperSimpleNetOptions, folder: Pat
     network.features.eval()
     with Progress("training SuperSimpleNet", options.steps, step) as progress:
         while step < options.steps:
-            loss = _step(network, optimiser, _batch(pools, step, options), step, options)
+            loss = _step(network, optimiser, pools, step, options)
             step += 1
             progress.step(loss=f"{loss:.4f}")
             if step % CHECKPOINT_EVERY == 0 and step < options.steps:
@@ -123,11 +123,11 @@ def _samples(
         rgb = normalise(resize_rgb(pixels, size))
         on_grid = mask_on_grid(mask, size, network.cells)
         for axes in flips:
-            layers = network.features.backbone(rgb.flip(axes)[None].to(network.to_pixels.device))
+            features = network.features(rgb.flip(axes)[None].to(network.to_pixels.device))
             samples.append(
                 _Sample(
-                    layers=tuple(layer[0].half().cpu().clone() for layer in layers),
-                    mask=on_grid.flip(axes),
+                    features=features[0].permute(1, 2, 0).half().cpu().contiguous().clone(),
+                    mask=on_grid[0].flip(axes),
                     label=float(image.is_defective),
                 )
             )
@@ -135,48 +135,70 @@ def _samples(
     return samples
 
 
-def _batch(pools: list[list[_Sample]], step: int, options: SuperSimpleNetOptions) -> list[_Sample]:
-    """The samples of a step: as many defective as normal ones where there are any, each pool in rounds of a new order.
-
-    A function of the step alone, so that a resumed run draws what it would have drawn.
-    """
-    batch = []
-    for place in range(step * options.batch_images, (step + 1) * options.batch_images):
-        turn, pool = place // len(pools), pools[place % len(pools)]
-        round_, index = divmod(turn, len(pool))
-        order = np.random.default_rng((options.seed, place % len(pools), round_)).permutation(len(pool))
-        batch.append(pool[order[index]])
-    return batch
-
-
 def _step(
     network: SuperSimpleNet,
     optimiser: torch.optim.Optimizer,
-    batch: list[_Sample],
+    pools: list[list[_Sample]],
     step: int,
     options: SuperSimpleNetOptions,
 ) -> float:
-    device = network.to_pixels.device
+    """One step on a sample of the loss: cells of many images for one head, a few whole images for the other.
+
+    What a few images have under their few shapes differs from what they have elsewhere by far more than the noise:
+    with 2 or 16 images a step the segmentation head learned those differences and not the noise. Few cells of many
+    images, each with shapes of its own, estimate the same means without them. A function of the step alone, so that a
+    resumed run draws what it would have drawn.
+    """
     generator = torch.Generator().manual_seed(int(np.random.default_rng((options.seed, step)).integers(2**63)))
-    shapes = perlin_shapes(2 * len(batch), network.cells, options.perlin_threshold, generator)
-    noise = torch.randn(2 * len(batch), network.features.channels, *shapes.shape[2:], generator=generator)
-    mask = torch.stack([sample.mask for sample in batch]).to(device)
-    label = torch.tensor([sample.label for sample in batch]).to(device)
-    layers = [torch.stack(layer).float().to(device) for layer in zip(*(s.layers for s in batch), strict=True)]
-    features = network.features.join(layers).contiguous(memory_format=torch.channels_last)
     for group in optimiser.param_groups:
         group["lr"] = group["highest_lr"] * learning_rate_factor(step, options.steps, options.decay)
+    device = network.to_pixels.device
+    cells = network.cells**2
     with half_precision(device):
-        adapted = network.adaptor(features).float()
-        perturbed, mask = network.perturb(adapted, mask, shapes.to(device), noise.to(device))
-        label = torch.maximum(torch.cat([label, label]), mask.amax((1, 2, 3)))
-        loss = network.loss(perturbed, mask, label, stop_gradient=not options.supervised)
+        samples = _drawn(pools, options.batch_images, generator)
+        chosen = torch.randint(cells, (len(samples), options.batch_cells), generator=generator)
+        adapted, _, mask = _perturbed(network, samples, chosen, options, generator)
+        loss = network.segmentation_loss(adapted, mask)
+
+        samples = _drawn(pools, options.whole_images, generator)
+        everything = torch.arange(cells).expand(len(samples), -1)
+        adapted, raw, mask = _perturbed(network, samples, everything, options, generator)
+        adapted, raw = (one.unflatten(2, (network.cells, network.cells))[..., 0] for one in (adapted, raw))
+        defective = torch.tensor([sample.label for sample in samples]).repeat(2).to(device)
+        label = torch.maximum(defective, mask.amax((1, 2, 3)))
+        loss = loss + network.classification_loss(adapted, raw, label, stop_gradient=not options.supervised)
     optimiser.zero_grad()
     loss.backward()
     if options.supervised:
         nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
     optimiser.step()
     return loss.item()
+
+
+def _drawn(pools: list[list[_Sample]], count: int, generator: torch.Generator) -> list[_Sample]:
+    """Random samples; as many defective as normal ones where there are any."""
+    numbers = torch.randint(2**62, (count,), generator=generator).tolist()
+    return [pools[place % len(pools)][number % len(pools[place % len(pools)])] for place, number in enumerate(numbers)]
+
+
+def _perturbed(
+    network: SuperSimpleNet,
+    samples: list[_Sample],
+    chosen: Tensor,
+    options: SuperSimpleNetOptions,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`SuperSimpleNet.perturb` of the chosen cells (B, K) of each sample, as images of K x 1 cells."""
+    device = network.to_pixels.device
+    shapes = perlin_shapes(2 * len(samples), network.cells, options.perlin_threshold, generator).flatten(1)
+    shapes = shapes.gather(1, chosen.repeat(2, 1))[:, None, :, None]
+    masks = torch.stack([sample.mask.flatten()[cells] for sample, cells in zip(samples, chosen, strict=True)])
+    features = torch.stack(
+        [sample.features.flatten(0, 1)[cells].float() for sample, cells in zip(samples, chosen, strict=True)]
+    )
+    noise = torch.randn(2 * len(samples), *features.shape[1:], generator=generator)
+    features, noise = (one.to(device).transpose(1, 2)[..., None] for one in (features, noise))
+    return network.perturb(features, masks[:, None, :, None].to(device), shapes.to(device), noise)
 
 
 def _optimiser(network: SuperSimpleNet, options: SuperSimpleNetOptions) -> torch.optim.AdamW:

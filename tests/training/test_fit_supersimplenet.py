@@ -56,31 +56,38 @@ def test_a_cell_is_defective_where_half_of_its_middle_is() -> None:
     assert torch.equal(mask_on_grid(large, 8, 2), mask_on_grid(mask, 8, 2))
 
 
-def losses_arguments(
+def whole_images(
     split: Split, options: SuperSimpleNetOptions, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> list[tuple[torch.Tensor, torch.Tensor, bool]]:
-    seen = []
-    loss = SuperSimpleNet.loss
+    """Of each step: masks, labels and whether gradients stop, of what the classification head learns from."""
+    masks, rest = [], []
+    perturb, loss = SuperSimpleNet.perturb, SuperSimpleNet.classification_loss
 
-    def spy(self, perturbed, mask, label, *, stop_gradient):
-        seen.append((mask.clone(), label.clone(), stop_gradient))
-        return loss(self, perturbed, mask, label, stop_gradient=stop_gradient)
+    def spy_masks(self, *arguments):
+        result = perturb(self, *arguments)
+        if result[2].shape[2] == self.cells**2:
+            masks.append(result[2].reshape(-1, self.cells, self.cells))
+        return result
 
-    monkeypatch.setattr(SuperSimpleNet, "loss", spy)
+    def spy_labels(self, perturbed, features, label, *, stop_gradient):
+        assert perturbed.shape[2:] == features.shape[2:] == (self.cells, self.cells)
+        rest.append((label.clone(), stop_gradient))
+        return loss(self, perturbed, features, label, stop_gradient=stop_gradient)
+
+    monkeypatch.setattr(SuperSimpleNet, "perturb", spy_masks)
+    monkeypatch.setattr(SuperSimpleNet, "classification_loss", spy_labels)
     fit_supersimplenet(split, options, folder)
-    return seen
+    return [(mask, *one) for mask, one in zip(masks, rest, strict=True)]
 
 
 @pytest.mark.parametrize("flips", [True, False])
 def test_supervised_training_alternates_normal_images_and_marked_defects_with_their_masks(
     split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flips: bool
 ) -> None:
-    options = dataclasses.replace(SUPERVISED, flips=flips)
-    seen = losses_arguments(split, options, tmp_path, monkeypatch)
-    cells = seen[0][0].shape[-1]
+    seen = whole_images(split, dataclasses.replace(SUPERVISED, flips=flips, steps=24), tmp_path, monkeypatch)
     marked = torch.zeros(64, 64)
     marked[:32, :16] = 1
-    marked = mask_on_grid(marked.numpy(), 64, cells)[0]
+    marked = mask_on_grid(marked.numpy(), 64, seen[0][0].shape[-1])[0]
     turned = {tuple(marked.flip(axes).flatten().tolist()) for axes in ([], [0], [1], [0, 1])}
     shown = set()
     for mask, label, stop_gradient in seen:
@@ -94,10 +101,10 @@ def test_unsupervised_training_never_sees_a_defect(
     split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = dataclasses.replace(SUPERVISED, supervised=False)
-    for mask, label, stop_gradient in losses_arguments(split, options, tmp_path, monkeypatch):
+    for mask, label, stop_gradient in whole_images(split, options, tmp_path, monkeypatch):
         assert not mask.any() and not label.any() and stop_gradient
-    options = dataclasses.replace(OPTIONS, perlin_threshold=0.0, batch_images=8)
-    for mask, label, _ in losses_arguments(split, options, tmp_path, monkeypatch):
+    options = dataclasses.replace(OPTIONS, perlin_threshold=0.0, whole_images=8)
+    for mask, label, _ in whole_images(split, options, tmp_path, monkeypatch):
         assert torch.equal(label > 0, mask.flatten(1).any(1)) and 0 < label.sum() < 16
 
 
