@@ -55,7 +55,7 @@ class SuperSimpleNetOptions:
     decay: float = option(0.4, "factor of the learning rates after 0.8 and again after 0.9 of the steps (sec. 4.2)")
     weight_decay: float = option(1e-5, "of AdamW, for both heads (sec. 4.2)")
     blur_sigma: float = option(4.0, "smoothing of the map (sec. 3.5)", metavar="PIXELS")
-    steps: int = option(400, "training steps, some five minutes on one core; the paper trains 300 epochs")
+    steps: int = option(800, "training steps, some ten minutes on one core; the paper trains 300 epochs")
     batch_images: int = option(
         128, "random images a step, each drawn on twice, whose cells the segmentation head learns from; the paper: 32"
     )
