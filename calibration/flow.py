@@ -15,7 +15,7 @@ from calibration.cost import measure_cost, scores_of
 from calibration.fp16 import fp16_from_fp32
 from calibration.int8 import int8_from_fp32
 from edge_ad.backends.onnxruntime import OUTPUTS, answer_frames, open_session
-from edge_ad.bundle import Bundle
+from edge_ad.bundle import REPORT_FILE, Bundle
 from edge_ad.errors import FrameError, TooFewImages
 from edge_ad.frame import Image, check_image, read_image
 from edge_ad.golden import GOLDEN_FILE, Golden, read_golden
@@ -26,9 +26,8 @@ from edge_ad.training.defects import cut_paste
 from edge_ad.training.evaluate import evaluate
 from edge_ad.training.run import image_hash
 
-__all__ = ["REPORT_FILE", "CalibrationOptions", "calibrate"]
+__all__ = ["CalibrationOptions", "calibrate"]
 
-REPORT_FILE = "report.json"
 MIN_IMAGES = 10
 RANGE_IMAGES = 16  # activations' ranges settle before; each counts twice, with and without a defect
 COST_IMAGES = 16  # and as many with a synthetic defect

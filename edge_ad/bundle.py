@@ -24,7 +24,9 @@ from edge_ad.durable import discard, own_errors, read_plain, sha256, write_durab
 from edge_ad.errors import BundleCorrupt, BundleError, BundleMismatch
 from edge_ad.manifest import MANIFEST, Manifest, PrecisionEntry, check_file_name
 
-__all__ = ["Bundle", "BundleEdit", "create_bundle", "sha256"]
+__all__ = ["REPORT_FILE", "Bundle", "BundleEdit", "create_bundle", "sha256"]
+
+REPORT_FILE = "report.json"  # what export and calibration say of the bundle
 
 _MAX_MANIFEST_BYTES = 4 << 20
 _UNCHANGED = "the bundle is as it was before"

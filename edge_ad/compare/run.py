@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import safe_open
 
 from edge_ad import __version__
-from edge_ad.bundle import Bundle
+from edge_ad.bundle import REPORT_FILE, Bundle
 from edge_ad.compare.contenders import Contender, changed_options
 from edge_ad.compare.deploy import deploy
 from edge_ad.compare.examples import examples
@@ -24,7 +24,6 @@ from edge_ad.compare.memory import fingerprint
 from edge_ad.errors import DatasetLayoutError, EdgeAdError
 from edge_ad.report.machine import describe_machine
 from edge_ad.training.dataset import Dataset, open_dataset
-from edge_ad.training.export import REPORT_FILE
 from edge_ad.training.run import read_run
 
 __all__ = ["compare"]

@@ -187,10 +187,10 @@ class SuperSimpleNet(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) normalised RGB to the anomaly map (N, H, W) and the classification head's logit (N,).
 
-        What is linear in inference is one layer: the adaptor, each head's first convolution and the running
-        statistics of its norm. Of all of them only the convolution of the features stays one. The segmentation head,
-        which tells noise of less than one step of INT8, and what reads its map are matrix products, which
-        precision passes leave in float32.
+        What is linear in inference is one layer: the adaptor, the segmentation head's first convolution and the running
+        statistics of its norm, and of the classification head its convolution and norm. Of all of them only the
+        convolution of the features stays one. The segmentation head, which tells noise of less than one step of INT8,
+        and what reads its map are matrix products, which precision passes leave in float32.
         """
         features = self.features(image)
         hidden = F.leaky_relu(self._hidden(features.permute(0, 2, 3, 1)), SLOPE)

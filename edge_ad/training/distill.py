@@ -41,6 +41,7 @@ from edge_ad.training.checkpoint import load_checkpoint, save_checkpoint, write_
 from edge_ad.training.device import half_precision, training_device
 from edge_ad.training.grow import grown
 from edge_ad.training.images import endless, natural_images, normalise
+from edge_ad.training.schedule import warm_up_cosine
 
 __all__ = ["STUDENTS", "DistillOptions", "distill", "target_features"]
 
@@ -138,7 +139,7 @@ def distill(options: DistillOptions) -> Path:
         while step < options.steps:
             batch, window = next(inputs)
             for group in optimiser.param_groups:
-                group["lr"] = options.peak_learning_rate * _schedule(step, options.steps)
+                group["lr"] = options.peak_learning_rate * warm_up_cosine(step, options.steps)
             loss = _loss(student, backbone, batch.to(device), mean, std, window)
             optimiser.zero_grad()
             loss.backward()
@@ -234,14 +235,6 @@ def _normalised(crops: Tensor, size: int) -> Tensor:
     rgb = crops.permute(0, 3, 1, 2).flip(1).float() / 255
     resized = F.interpolate(rgb, size=(size, size), mode="bilinear", antialias=True)
     return normalise(resized).contiguous(memory_format=torch.channels_last)
-
-
-def _schedule(step: int, steps: int) -> float:
-    """Linear warm-up over the first twentieth, then cosine decay to zero."""
-    warm_up = max(1, steps // 20)
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
 
 
 def _channel_statistics(

@@ -19,7 +19,7 @@ import onnxruntime
 import torch
 
 from edge_ad.backends.onnxruntime import OUTPUTS, answer_frames, open_session
-from edge_ad.bundle import Bundle, create_bundle
+from edge_ad.bundle import REPORT_FILE, Bundle, create_bundle
 from edge_ad.errors import ExportError
 from edge_ad.frame import Image, read_image
 from edge_ad.golden import GOLDEN_FILE, Answer, Golden, golden_error
@@ -31,10 +31,9 @@ from edge_ad.training.defects import cut_paste
 from edge_ad.training.run import RunRecord
 from edge_ad.training.train import load_run
 
-__all__ = ["PARITY_TOLERANCE", "REPORT_FILE", "at_camera_size", "export", "onnx_from_graph"]
+__all__ = ["PARITY_TOLERANCE", "at_camera_size", "export", "onnx_from_graph"]
 
 GRAPH_FILE = "model.onnx"
-REPORT_FILE = "report.json"
 OPSET = 18
 PARITY_TOLERANCE = 1e-3  # largest score difference torch - ONNX Runtime, in spreads of normal scores
 PARITY_BATCHES = (1, 2, 5)
