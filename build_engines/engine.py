@@ -15,7 +15,7 @@ from edge_ad.progress import Progress
 
 __all__ = ["Network", "config_from_entry", "engine_from_network", "engine_from_onnx", "network_from_onnx"]
 
-_LEGACY_FLAGS: dict[str, list[str]] = {"fp32": [], "fp16": ["FP16"], "int8": ["INT8"]}
+_LEGACY_FLAGS: dict[str, list[str]] = {"fp32": [], "fp16": ["FP16"], "int8": ["INT8"], "fp8": ["FP8"]}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

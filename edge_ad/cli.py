@@ -212,7 +212,9 @@ def _add_build(commands: Any) -> None:
 
 
 def _add_runtime_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "fp16", "int8"), help="(default: auto)")
+    from edge_ad.manifest import PRECISIONS
+
+    parser.add_argument("--precision", default="auto", choices=("auto", *PRECISIONS), help="(default: auto)")
     parser.add_argument(
         "--backend", default="auto", choices=("auto", "tensorrt", "onnxruntime"), help="(default: auto)"
     )

@@ -20,8 +20,8 @@ _MAX_UNPACKED_BYTES = 1 << 30
 
 # Largest allowed |difference| of score and map between a backend and the same precision's graph in ONNX Runtime on
 # the machine that made the bundle, in units of the spread (standard deviation) of normal scores. Different kernels
-# sum in another order (fp32), round intermediate sums differently (fp16) or flip single quantisation steps (int8).
-TOLERANCE = {"fp32": 0.01, "fp16": 0.1, "int8": 0.3}
+# sum in another order (fp32), round intermediate sums differently (fp16) or flip single quantisation steps (int8, fp8).
+TOLERANCE = {"fp32": 0.01, "fp16": 0.1, "int8": 0.3, "fp8": 0.3}
 
 Answer = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """(anomaly_map (N, h, w), score (N,)), both float32."""

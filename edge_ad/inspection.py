@@ -39,7 +39,7 @@ class Inspection:
         anomaly_map: (h, w) float32 at the network's resolution; its maximum is the score of map-scored methods.
         regions: Where the map exceeds the threshold, highest first, in camera pixels.
         latency_ms: From the frame's bytes to this object, in milliseconds.
-        precision: "fp32", "fp16" or "int8": what was actually used.
+        precision: "fp32", "fp16", "int8" or "fp8": what was actually used.
         backend: The runtime that was actually used, for example "onnxruntime-cpu".
     """
 

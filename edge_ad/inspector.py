@@ -19,7 +19,7 @@ from edge_ad.inspection import Inspection, find_regions
 
 __all__ = ["AUTO_PRECISIONS", "Inspector"]
 
-AUTO_PRECISIONS = ("int8", "fp32", "fp16")
+AUTO_PRECISIONS = ("int8", "fp32", "fp16", "fp8")
 """In the order in which "auto" prefers them."""
 
 
@@ -28,7 +28,7 @@ class Inspector:
 
     Args:
         bundle: A bundle directory, or an opened Bundle.
-        precision: "fp32", "fp16", "int8", or "auto": the first of int8, fp32, fp16 that the bundle has.
+        precision: "fp32", "fp16", "int8", "fp8", or "auto": the first of int8, fp32, fp16, fp8 that the bundle has.
         backend: "onnxruntime", "tensorrt", or "auto": TensorRT where an engine of the bundle fits this
             machine's GPU, else ONNX Runtime on the CPU. `self.backend` and every Inspection say which.
 

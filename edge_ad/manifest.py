@@ -4,7 +4,7 @@ schema        1
 name, method  strings
 input         {height, width}: frames are uint8, N x height x width x 3, BGR
 map           {height, width} of anomaly_map
-precisions    {"fp32" | "fp16" | "int8": {graph, threshold, threshold_version, false_reject_rate,
+precisions    {"fp32" | "fp16" | "int8" | "fp8": {graph, threshold, threshold_version, false_reject_rate,
                normal_images, score_spread}}
 engines       [{file, flavour, version, target, precision, graph_sha256, max_batch}]
 provenance    free-form: how it was made
@@ -36,7 +36,7 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "int8", "fp8")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_SIDE = 32768

@@ -15,7 +15,7 @@ __all__ = ["FIGURES", "PRECISIONS", "Figure", "Standing", "milliseconds", "share
 Standing: TypeAlias = Literal["best", "tied"] | None
 """Best of its column; not distinguishable from the best; or neither."""
 
-PRECISIONS = {"fp32": "float32", "fp16": "FP16", "int8": "INT8"}
+PRECISIONS = {"fp32": "float32", "fp16": "FP16", "int8": "INT8", "fp8": "FP8"}
 """As people write them."""
 
 

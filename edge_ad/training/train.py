@@ -52,9 +52,9 @@ def train(method: str, dataset_folder: Path, output: Path, options: Any, *, norm
 
 
 def _same_options_or_new(output: Path, options: Any) -> None:
-    """A run goes on only with the options it began with."""
+    """A run goes on only with the options it began with; one that failed before its first checkpoint has not begun."""
     file = output / "options.json"
-    if not file.exists():
+    if not file.exists() or not any((output / name).exists() for name in ("checkpoint.pt", "run.json")):
         return
     before = json.loads(file.read_text())
     now = json.loads(json.dumps(dataclasses.asdict(options), default=str))

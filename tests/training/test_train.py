@@ -101,6 +101,17 @@ def test_other_options_are_refused(trained_run: Callable[[str], Path], parts_dat
     assert snapshot(run) == before
 
 
+def test_a_run_that_failed_before_it_began_takes_other_options(parts_dataset: Path, tmp_path: Path) -> None:
+    """The first try names a file that is not there; the second must not be told to keep to it."""
+    options = OPTIONS["simplenet"]
+    with pytest.raises(WeightsNotFound):
+        train(
+            "simplenet", parts_dataset, tmp_path, dataclasses.replace(options, weights=tmp_path / "none.pth", steps=9)
+        )
+    train("simplenet", parts_dataset, tmp_path, options)
+    assert json.loads((tmp_path / "options.json").read_text())["steps"] == options.steps
+
+
 def test_the_seed_decides_the_run(trained_run: Callable[[str], Path], parts_dataset: Path, tmp_path: Path) -> None:
     first = load_file(trained_run("simplenet") / "model.safetensors")
     options = OPTIONS["simplenet"]
