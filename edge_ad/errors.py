@@ -18,7 +18,24 @@
     │   ├── EngineBuildFailed
     │   ├── EngineMismatch      built for another version, GPU or graph
     │   └── NoGpu
+    ├── CameraError             a camera that cannot be found, set or read
+    │   ├── OptionRefused       an option that this source cannot honour
+    │   ├── CameraLost          it cannot be reached, or has gone
+    │   ├── NoFrame             nothing came within the wait; no trigger is concerned
+    │   ├── EndOfFrames         a recorded source has told all it holds
+    │   └── FrameFault          one trigger, or one frame, that ended without an image to judge
+    │       ├── FrameTimeout    no frame came in time, or the trigger could not be sent in time
+    │       ├── FrameIncomplete part of the image is missing
+    │       ├── FrameGap        the camera made it, and it never arrived
+    │       ├── FrameOverrun    it came faster than frames are read, or than the camera can be triggered
+    │       ├── FrameLost       the camera was lost meanwhile
+    │       └── ImageFault      frozen, black or overexposed
     ├── FrameError              a frame that does not meet the bundle's input contract
+    ├── StationError            what a station cannot do as asked
+    │   ├── SettingsError       station.toml is wrong
+    │   ├── RecordError         the record of verdicts cannot be read or written
+    │   ├── TriggerRefused      a trigger that was not accepted: it ends here, in no verdict
+    │   └── DeliveryFailed      verdicts that the other side did not accept; they are sent again
     └── InspectionFault         no verdict can be given: NaN, Inf or a broken backend
 
 Each message says what happened, what was expected, what came, and the line that fixes it.
@@ -26,25 +43,47 @@ Each message says what happened, what was expected, what came, and the line that
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge_ad.frame import Frame
+
 __all__ = [
     "BundleCorrupt",
     "BundleError",
     "BundleMismatch",
     "CalibrationError",
+    "CameraError",
+    "CameraLost",
     "DataError",
     "DatasetLayoutError",
+    "DeliveryFailed",
     "EdgeAdError",
+    "EndOfFrames",
     "EngineBuildFailed",
     "EngineError",
     "EngineMismatch",
     "ExportError",
     "FrameError",
+    "FrameFault",
+    "FrameGap",
+    "FrameIncomplete",
+    "FrameLost",
+    "FrameOverrun",
+    "FrameTimeout",
+    "ImageFault",
     "InspectionFault",
     "MissingDependency",
+    "NoFrame",
     "NoGpu",
+    "OptionRefused",
+    "RecordError",
+    "SettingsError",
     "SourceError",
+    "StationError",
     "TooFewImages",
     "TrainingError",
+    "TriggerRefused",
     "UnreadableImage",
     "WeightsNotFound",
 ]
@@ -142,8 +181,112 @@ class NoGpu(EngineError):
     """A GPU is needed here and none can be used."""
 
 
+class CameraError(EdgeAdError):
+    """A camera could not be found, set or read."""
+
+
+class OptionRefused(CameraError):
+    """An option that this source cannot honour. Nothing is ignored in silence."""
+
+
+class CameraLost(CameraError):
+    """The camera cannot be reached, or has gone."""
+
+
+class NoFrame(CameraError):
+    """Nothing came within the wait. No trigger is concerned: one that is due still ends in a frame or a fault."""
+
+
+class EndOfFrames(CameraError):
+    """A recorded source has told all it holds."""
+
+
+class FrameFault(CameraError):
+    """One trigger, or one frame, that ended without an image to judge. A fault is never "good".
+
+    Attributes:
+        camera: The camera's name.
+        sequence: The trigger's or frame's number, which no frame and no other fault of this camera carries.
+        timestamp_ns: When the fault was established, nanoseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        camera: str,
+        sequence: int,
+        timestamp_ns: int,
+        expected: object = None,
+        got: object = None,
+        fix: str | None = None,
+    ) -> None:
+        super().__init__(what, expected=expected, got=got, fix=fix)
+        self.camera, self.sequence, self.timestamp_ns = camera, sequence, timestamp_ns
+
+
+class FrameTimeout(FrameFault):
+    """No frame came in time, or the trigger could not be sent in time."""
+
+
+class FrameIncomplete(FrameFault):
+    """Part of the image is missing."""
+
+
+class FrameGap(FrameFault):
+    """The camera made the frame, and it never arrived."""
+
+
+class FrameOverrun(FrameFault):
+    """It came faster than frames are read, or than the camera can be triggered."""
+
+
+class FrameLost(FrameFault):
+    """The camera was lost before the frame came."""
+
+
+class ImageFault(FrameFault):
+    """The image is frozen, black or overexposed.
+
+    Attributes:
+        frame: What came, to be recorded; not to be judged.
+    """
+
+    def __init__(self, what: str, *, frame: Frame, expected: object, got: object, fix: str) -> None:
+        super().__init__(
+            what,
+            camera=frame.camera,
+            sequence=frame.sequence,
+            timestamp_ns=frame.timestamp_ns,
+            expected=expected,
+            got=got,
+            fix=fix,
+        )
+        self.frame = frame
+
+
 class FrameError(EdgeAdError):
     """A frame does not meet the bundle's input contract."""
+
+
+class StationError(EdgeAdError):
+    """A station cannot do what was asked of it."""
+
+
+class SettingsError(StationError):
+    """station.toml cannot be used as it is."""
+
+
+class RecordError(StationError):
+    """The record of verdicts cannot be read or written."""
+
+
+class TriggerRefused(StationError):
+    """A trigger that was not accepted. It has no number, and no verdict will come of it."""
+
+
+class DeliveryFailed(StationError):
+    """Verdicts that the other side did not accept. They stay in the record and are sent again."""
 
 
 class InspectionFault(EdgeAdError):

@@ -117,10 +117,9 @@ def test_what_is_no_video_is_named(tmp_path: Path, name: str, content: bytes) ->
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    for source in (tmp_path / "missing", "rtsp://camera/stream"):
-        with pytest.raises(SourceError, match="no source") as caught:
-            open_source(source)
-        assert str(source) in caught.value.what
+    with pytest.raises(SourceError, match="no source") as caught:
+        open_source(tmp_path / "missing")
+    assert str(tmp_path / "missing") in caught.value.what
 
 
 def test_an_empty_folder(tmp_path: Path, folder: Path) -> None:
