@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import zipfile
 from collections.abc import Callable
@@ -13,7 +14,20 @@ import numpy.typing as npt
 from edge_ad.bundle import Bundle
 from edge_ad.errors import BundleCorrupt, BundleMismatch
 
-__all__ = ["GOLDEN_FILE", "TOLERANCE", "Answer", "Golden", "Run", "check_golden", "golden_error", "read_golden"]
+__all__ = [
+    "GOLDEN_FILE",
+    "TOLERANCE",
+    "Answer",
+    "Comparison",
+    "Difference",
+    "Golden",
+    "Run",
+    "check_golden",
+    "compare_golden",
+    "golden_error",
+    "golden_mismatch",
+    "read_golden",
+]
 
 GOLDEN_FILE = "golden.npz"
 _MAX_UNPACKED_BYTES = 1 << 30
@@ -94,41 +108,114 @@ def _describe(shape: tuple[int, ...], kind: object) -> str:
 
 def golden_error(expected: Answer, got: Answer, spread: float) -> tuple[float, float]:
     """Largest |difference| of map and score, in units of `spread`; NaN or Inf count as infinite."""
-    errors = []
-    for wanted, came in zip(expected, got, strict=True):
-        difference = np.abs(came.astype(np.float64) - wanted)
-        errors.append(float(difference.max()) / spread if np.isfinite(difference).all() else float("inf"))
-    return errors[0], errors[1]
+    map_error, score_error = (
+        _difference(wanted, came, spread).error for wanted, came in zip(expected, got, strict=True)
+    )
+    return map_error, score_error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Where one output differs most from its golden vector.
+
+    Attributes:
+        frame: Of the golden frames.
+        place: (y, x) in the map; () for a score.
+        error: |difference| in spreads of normal scores; infinite for NaN and Inf.
+    """
+
+    frame: int
+    place: tuple[int, ...]
+    error: float
+    expected: float
+    got: float
+
+
+def _difference(wanted: npt.NDArray[np.float32], came: npt.NDArray[np.float32], spread: float) -> Difference:
+    distance = np.abs(came.astype(np.float64) - wanted)
+    distance[~np.isfinite(distance)] = np.inf
+    worst = np.unravel_index(np.argmax(distance), distance.shape)
+    frame, *place = (int(index) for index in worst)
+    return Difference(
+        frame=frame,
+        place=tuple(place),
+        error=float(distance[worst]) / spread,
+        expected=float(wanted[worst]),
+        got=float(came[worst]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Every golden frame, run: what differs most in each output.
+
+    Attributes:
+        tolerance: What an output may differ by, in spreads of normal scores.
+    """
+
+    map: Difference
+    score: Difference
+    spread: float
+    tolerance: float
+
+    @property
+    def holds(self) -> bool:
+        return self.map.error <= self.tolerance and self.score.error <= self.tolerance
+
+
+def compare_golden(bundle: Bundle, precision: str, backend: str, run: Run) -> Comparison:
+    """Run the golden frames, one by one, and compare all of them.
+
+    Raises:
+        BundleMismatch: An answer does not have the manifest's form.
+    """
+    golden = read_golden(bundle)
+    spread = bundle.precision(precision).score_spread
+    maps, scores = golden.answers[precision]
+    of_maps, of_scores = [], []
+    for index in range(len(golden.image)):
+        window = slice(index, index + 1)
+        expected = (maps[window], scores[window])
+        got = run(golden.image[window])
+        _check_answer(expected, got, f"{bundle.path} in {precision} on {backend}")
+        of_map, of_score = (
+            dataclasses.replace(_difference(wanted, came, spread), frame=index)
+            for wanted, came in zip(expected, got, strict=True)
+        )
+        of_maps.append(of_map)
+        of_scores.append(of_score)
+    return Comparison(
+        map=max(of_maps, key=lambda difference: difference.error),
+        score=max(of_scores, key=lambda difference: difference.error),
+        spread=spread,
+        tolerance=TOLERANCE[precision],
+    )
 
 
 def check_golden(bundle: Bundle, precision: str, backend: str, run: Run) -> float:
     """Run the golden frames, one by one, and compare; returns the largest error in units of the score spread.
 
     Raises:
-        BundleMismatch: Naming the output that differs, where, and by how much.
+        BundleMismatch: Naming the output that differs most, the frame and the place where, and by how much.
     """
-    golden = read_golden(bundle)
-    spread = bundle.precision(precision).score_spread
-    maps, scores = golden.answers[precision]
-    worst = 0.0
-    for index in range(len(golden.image)):
-        window = slice(index, index + 1)
-        expected = (maps[window], scores[window])
-        got = run(golden.image[window])
-        _check_answer(expected, got, f"{bundle.path} in {precision} on {backend}")
-        errors = golden_error(expected, got, spread)
-        worst = max(worst, *errors)
-        for output, error, wanted, came in zip(("anomaly_map", "score"), errors, expected, got, strict=True):
-            if not error <= TOLERANCE[precision]:
-                place = np.unravel_index(np.argmax(np.nan_to_num(np.abs(came - wanted), nan=np.inf)), wanted.shape)
-                raise BundleMismatch(
-                    f"{bundle.path} is not reproduced by {backend} in {precision}: {output} of golden frame {index} "
-                    f"differs by {error:.3g} spreads of normal scores at {tuple(int(i) for i in place[1:])}.",
-                    expected=f"{wanted[place]:.6g} within {TOLERANCE[precision]} spreads of {spread:.3g}",
-                    got=f"{came[place]:.6g}",
-                    fix="build the engines again on or for this machine, or choose another backend or precision",
-                )
-    return worst
+    comparison = compare_golden(bundle, precision, backend, run)
+    if not comparison.holds:
+        raise golden_mismatch(bundle, precision, backend, comparison)
+    return max(comparison.map.error, comparison.score.error)
+
+
+def golden_mismatch(bundle: Bundle, precision: str, backend: str, comparison: Comparison) -> BundleMismatch:
+    """The error of a comparison that does not hold."""
+    outputs = {"anomaly_map": comparison.map, "score": comparison.score}
+    output, worst = max(outputs.items(), key=lambda item: item[1].error)
+    where = f" at {worst.place}" if worst.place else ""
+    return BundleMismatch(
+        f"{bundle.path} is not reproduced by {backend} in {precision}: {output} of golden frame {worst.frame} "
+        f"differs by {worst.error:.3g} spreads of normal scores{where}.",
+        expected=f"{worst.expected:.6g} within {comparison.tolerance} spreads of {comparison.spread:.3g}",
+        got=f"{worst.got:.6g}",
+        fix="build the engines again on or for this machine, or choose another backend or precision",
+    )
 
 
 def _check_answer(expected: Answer, got: Answer, where: str) -> None:

@@ -6,7 +6,8 @@ input         {height, width}: frames are uint8, N x height x width x 3, BGR
 map           {height, width} of anomaly_map
 precisions    {"fp32" | "fp16" | "int8" | "fp8": {graph, threshold, threshold_version, false_reject_rate,
                normal_images, score_spread}}
-engines       [{file, flavour, version, target, precision, graph_sha256, max_batch}]
+engines       [{file, flavour, version, target, precision, graph_sha256, max_batch, settings, precision_confirmed}];
+              the last two are absent from bundles of before they were known
 provenance    free-form: how it was made
 files         {name: sha256} of every other file; a name is `file` or `folder/file`, nothing else
 """
@@ -25,9 +26,11 @@ from edge_ad.errors import BundleCorrupt, BundleError
 
 __all__ = [
     "MANIFEST",
+    "MOST_FRAMES",
     "PRECISIONS",
     "SCHEMA",
     "EngineEntry",
+    "EngineSettings",
     "Manifest",
     "PrecisionEntry",
     "Size",
@@ -37,6 +40,8 @@ __all__ = [
 MANIFEST = "manifest.json"
 SCHEMA = 1
 PRECISIONS = ("fp32", "fp16", "int8", "fp8")
+MOST_FRAMES = 4096
+"""Largest batch of an engine."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_SIDE = 32768
@@ -75,6 +80,31 @@ class PrecisionEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """What was asked of the compiler beside graph, precision and target. With other settings it is another engine.
+
+    Attributes:
+        min_batch: The fewest frames the engine takes at once.
+        opt_batch: The number of frames it is fastest at; None: the largest.
+        optimization_level: 0 (builds fast) to 5 (runs fast); None: TensorRT's own choice.
+        workspace_mib: Limit of the memory that a layer may use while it runs; None: all there is.
+        sparsity: 2:4 sparse weights are used as such.
+        version_compatible: Newer versions of the same major TensorRT can load it.
+        hardware_compatible: Every GPU from Ampere on can run it.
+        dla_core: It runs on this deep learning accelerator of a Jetson, with the GPU for what that cannot do.
+    """
+
+    min_batch: int = 1
+    opt_batch: int | None = None
+    optimization_level: int | None = None
+    workspace_mib: int | None = None
+    sparsity: bool = False
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    dla_core: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineEntry:
     """A compiled engine: executable code, valid for one flavour, version, target and graph.
 
@@ -83,7 +113,9 @@ class EngineEntry:
         version: Of the library that built it, for example "1.7.1".
         target: "sm89", or "portable".
         graph_sha256: Hash of the ONNX file it was compiled from.
-        max_batch: The largest batch its profile takes; the smallest is 1.
+        max_batch: The largest batch its profile takes.
+        precision_confirmed: TensorRT's engine inspector said that the convolutions run in the graph's precision; None:
+            it could not be asked, or did not say. Entries that differ in nothing else are equal.
     """
 
     file: str
@@ -93,6 +125,8 @@ class EngineEntry:
     precision: str
     graph_sha256: str
     max_batch: int
+    settings: EngineSettings = field(default_factory=EngineSettings)
+    precision_confirmed: bool | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +248,9 @@ class _Reader:
             raise self.wrong(key, " or ".join(choices), value)
         return value
 
+    def optional(self, key: str, read: Callable[[], T]) -> T | None:
+        return None if self.tree.get(key) is None else read()
+
     def child(self, key: str) -> _Reader:
         return _Reader(self.tree.get(key), self.source, f"{self.where}.{key}".strip("."))
 
@@ -288,12 +325,34 @@ def _precision(reader: _Reader, files: dict[str, str]) -> PrecisionEntry:
 
 
 def _engine(reader: _Reader, files: dict[str, str]) -> EngineEntry:
-    return EngineEntry(
+    entry = EngineEntry(
         file=_listed(reader, "file", files),
         flavour=reader.one_of("flavour", ("trt", "rtx")),
         version=reader.matching("version", re.compile(r"[0-9.]{1,32}"), "digits and dots"),
         target=reader.matching("target", re.compile(r"sm[0-9]{2,3}|portable"), "sm89 or portable"),
         precision=reader.one_of("precision", PRECISIONS),
         graph_sha256=reader.matching("graph_sha256", _SHA256, "a sha256 in hexadecimal"),
-        max_batch=reader.count("max_batch", 1, 4096),
+        max_batch=reader.count("max_batch", 1, MOST_FRAMES),
+        settings=_settings(reader.child("settings")) if "settings" in reader.tree else EngineSettings(),
+        precision_confirmed=reader.optional("precision_confirmed", lambda: reader.get("precision_confirmed", bool)),
+    )
+    batches = [entry.settings.min_batch, entry.settings.opt_batch or entry.max_batch, entry.max_batch]
+    if batches != sorted(batches):
+        raise reader.wrong("settings", "min_batch <= opt_batch <= max_batch", batches)
+    return entry
+
+
+def _settings(reader: _Reader) -> EngineSettings:
+    def count(key: str, least: int, most: int) -> int | None:
+        return reader.optional(key, lambda: reader.count(key, least, most))
+
+    return EngineSettings(
+        min_batch=reader.count("min_batch", 1, MOST_FRAMES),
+        opt_batch=count("opt_batch", 1, MOST_FRAMES),
+        optimization_level=count("optimization_level", 0, 5),
+        workspace_mib=count("workspace_mib", 1, 1 << 20),
+        sparsity=reader.get("sparsity", bool),
+        version_compatible=reader.get("version_compatible", bool),
+        hardware_compatible=reader.get("hardware_compatible", bool),
+        dla_core=count("dla_core", 0, 15),
     )

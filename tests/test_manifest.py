@@ -56,6 +56,26 @@ def test_what_is_written_is_read() -> None:
     assert Manifest.from_json(manifest.to_json(), "m.json") == manifest
 
 
+def test_an_engine_of_before_settings_were_known_has_the_settings_of_then() -> None:
+    def drop(tree: dict[str, Any]) -> None:
+        del tree["engines"][0]["settings"], tree["engines"][0]["precision_confirmed"]
+
+    (then,) = Manifest.from_json(spoiled(drop), "m.json").engines
+    assert then == whole_manifest().engines[0]
+    assert (then.settings.min_batch, then.settings.opt_batch, then.precision_confirmed) == (1, None, None)
+
+
+def test_settings_make_another_engine_and_a_confirmation_does_not() -> None:
+    manifest = whole_manifest()
+    (engine,) = manifest.engines
+    faster = dataclasses.replace(engine.settings, optimization_level=5, dla_core=0)
+    other = dataclasses.replace(engine, settings=faster, precision_confirmed=True)
+    (again,) = Manifest.from_json(dataclasses.replace(manifest, engines=(other,)).to_json(), "m.json").engines
+    assert again == other != engine
+    assert again.precision_confirmed
+    assert dataclasses.replace(engine, precision_confirmed=True) == engine
+
+
 def entry(tree: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = tree["precisions"]["fp32"]
     return found
@@ -63,6 +83,11 @@ def entry(tree: dict[str, Any]) -> dict[str, Any]:
 
 def engine(tree: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = tree["engines"][0]
+    return found
+
+
+def settings(tree: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = engine(tree)["settings"]
     return found
 
 
@@ -100,6 +125,15 @@ WRONG_FIELDS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "engine precision unknown": (lambda tree: engine(tree).update(precision="fp4"), "engines[0].precision"),
     "engine hash short": (lambda tree: engine(tree).update(graph_sha256="ab"), "engines[0].graph_sha256"),
     "batch zero": (lambda tree: engine(tree).update(max_batch=0), "engines[0].max_batch"),
+    "settings a list": (lambda tree: engine(tree).update(settings=[]), "engines[0].settings"),
+    "level six": (lambda tree: settings(tree).update(optimization_level=6), "engines[0].settings.optimization_level"),
+    "level true": (lambda tree: settings(tree).update(optimization_level=True), "settings.optimization_level"),
+    "no workspace at all": (lambda tree: settings(tree).update(workspace_mib=0), "settings.workspace_mib"),
+    "sparsity a number": (lambda tree: settings(tree).update(sparsity=1), "engines[0].settings.sparsity"),
+    "sparsity left out": (lambda tree: settings(tree).pop("sparsity"), "engines[0].settings.sparsity"),
+    "least batch above the largest": (lambda tree: settings(tree).update(min_batch=9), "engines[0].settings"),
+    "best batch below the least": (lambda tree: settings(tree).update(min_batch=4, opt_batch=2), "engines[0].settings"),
+    "confirmed maybe": (lambda tree: engine(tree).update(precision_confirmed="yes"), "precision_confirmed"),
     "engine twice": (lambda tree: tree["engines"].append(dict(engine(tree), file="engines/b.engine")), "engines"),
     "engine file is a graph": (lambda tree: engine(tree).update(file="model.onnx"), "precisions or engines"),
     "provenance a string": (lambda tree: tree.update(provenance="me"), "provenance"),
