@@ -324,9 +324,9 @@ page says why it failed, and the exit code is 1."""
 
 
 def _add_verify(commands: Any) -> None:
-    parser = _command(commands, "verify", "prove a bundle: hashes, then golden vectors on every backend", _verify)
+    parser = _command(commands, "verify", "prove a bundle: hashes, then golden vectors in each engine", _verify)
     parser.add_argument("bundle", type=Path, help="bundle directory")
-    parser.add_argument("--json", action="store_true", help="print one row per precision and backend as JSON")
+    parser.add_argument("--json", action="store_true", help="print one row per precision and engine as JSON")
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -337,10 +337,11 @@ def _verify(arguments: argparse.Namespace) -> int:
         print(json.dumps([vars(row) for row in rows], indent=2))
     else:
         print(f"{arguments.bundle}: every file is the one the manifest describes")
+        width = max(len(row.engine or row.backend) for row in rows)
         for row in rows:
             state = {True: "ok", False: "FAILED", None: "not run"}[row.ok]
-            error = "" if row.max_error is None else f"largest error {row.max_error:.2g} spreads"
-            print(f"  {row.precision}  {row.backend:<12} {state:<8} {error or row.reason}")
+            error = "" if row.max_error is None else f"largest error {row.max_error:.2g} of {row.tolerance} spreads"
+            print(f"  {row.precision}  {row.engine or row.backend:<{width}}  {state:<7}  {row.reason or error}")
     return 1 if any(row.ok is False for row in rows) else 0
 
 
