@@ -1,0 +1,1 @@
+"""The loop that runs for months: capture, inspect, record, publish, watch."""
