@@ -180,7 +180,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_costs_images_and_leaves_no_halves(store: Make, small_disk: Path) -> None:
-    large = np.random.default_rng(1).integers(0, 255, (100, 100, 3), dtype=np.uint8)  # about 30 KB
+    random = np.random.default_rng(1)
+    large, larger = (random.integers(0, 255, (rows, 100, 3), dtype=np.uint8) for rows in (100, 400))  # 30 KB, 120 KB
     images = store(small_disk)
     images.start()
     (small_disk / "other").write_bytes(b"x" * 180_000)
@@ -191,6 +192,6 @@ def test_a_full_disk_costs_images_and_leaves_no_halves(store: Make, small_disk: 
     with open(small_disk / "other", "ab", buffering=0) as other:  # now somebody else takes all that is left
         while shutil.disk_usage(small_disk).free:
             other.write(b"x" * 4096)
-    offer(images, recorded(10, ANOMALOUS), image=np.tile(large, (4, 1, 1)))
+    offer(images, recorded(10, ANOMALOUS), image=larger)
     assert images.dropped == 1 and images.failure
     assert all(name.endswith(".png") for name in kept(small_disk))
