@@ -36,13 +36,18 @@ _HALF_CHANGED = "the bundle may be half changed: check it with edge-ad verify, o
 class Bundle:
     """An opened bundle. Files are read, and proven, one by one when they are needed.
 
+    Attributes:
+        sha256: Of its manifest as it was when it was opened, and so of all of the bundle.
+
     Raises:
         BundleCorrupt: The manifest is missing, damaged or unsafe.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.manifest = Manifest.from_json(self._read_manifest(), str(self.path / MANIFEST))
+        content = self._read_manifest()
+        self.sha256 = sha256(content)
+        self.manifest = Manifest.from_json(content, str(self.path / MANIFEST))
 
     def _read_manifest(self) -> bytes:
         file = self.path / MANIFEST
@@ -134,6 +139,7 @@ class Bundle:
         finally:
             edit._discard()
         self.manifest = edit.manifest
+        self.sha256 = sha256(edit.manifest.to_json())
 
 
 class BundleEdit:

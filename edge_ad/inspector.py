@@ -61,6 +61,11 @@ class Inspector:
             self._backend.close()
             raise
 
+    @property
+    def model_sha256(self) -> str:
+        """Hash of the file that runs: the graph, or the engine compiled from it."""
+        return self.bundle.manifest.files[self._backend.file]
+
     def inspect(self, frame: Frame | Image) -> Inspection:
         """Inspect one frame of the bundle's camera size.
 

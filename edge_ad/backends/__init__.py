@@ -22,9 +22,11 @@ class Backend(Protocol):
 
     Attributes:
         name: What runs, for example "onnxruntime-cpu" or "tensorrt-rtx".
+        file: The bundle's file that runs: a graph or an engine.
     """
 
     name: str
+    file: str
 
     def run(self, images: npt.NDArray[np.uint8]) -> Answer:
         """(N, H, W, 3) uint8 BGR, C-contiguous, to (anomaly_map (N, h, w), score (N,)); the arrays are the caller's."""

@@ -52,7 +52,7 @@ class OnnxRuntimeBackend:
     name = "onnxruntime-cpu"
 
     def __init__(self, bundle: Bundle, precision: str) -> None:
-        graph = bundle.precision(precision).graph
+        self.file = graph = bundle.precision(precision).graph
         self._session = open_session(bundle.read(graph), str(bundle.path / graph))
 
     def run(self, images: npt.NDArray[np.uint8]) -> Answer:

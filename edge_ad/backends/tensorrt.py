@@ -59,6 +59,7 @@ class TensorRtBackend:
     """
 
     name: str
+    file: str
 
     def __init__(self, bundle: Bundle, precision: str) -> None:
         self._context: Any = None
@@ -76,6 +77,7 @@ class TensorRtBackend:
 
     def _load(self, bundle: Bundle, entry: EngineEntry, flavour: Flavour) -> None:
         self.name = "tensorrt-rtx" if flavour.name == "rtx" else "tensorrt"
+        self.file = entry.file
         self._source = str(bundle.path / entry.file)
         loaded = engine_from_bytes(flavour, bundle.read(entry.file), self._source)
         self._engine, self._runtime, self._logger = loaded
