@@ -18,7 +18,7 @@ from edge_ad.frame import Image, read_image
 from edge_ad.golden import Answer
 from edge_ad.progress import Progress
 
-__all__ = ["Cost", "measure_cost", "scores_of"]
+__all__ = ["Cost", "measure_cost", "score_of", "scores_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Cost:
 
 
 def scores_of(session: Any, paths: Sequence[Path], what: str) -> npt.NDArray[np.float64]:
-    """Scores of image files, one frame at a time.
+    """Scores of image files, one frame at a time, with a progress bar.
 
     Raises:
         CalibrationError: A score is NaN or Inf.
@@ -51,12 +51,21 @@ def scores_of(session: Any, paths: Sequence[Path], what: str) -> npt.NDArray[np.
     scores = []
     with Progress(what, len(paths)) as progress:
         for path in paths:
-            score = float(session.run(["score"], {"image": read_image(path)[None]})[0][0])
-            if not np.isfinite(score):
-                raise CalibrationError(f"The score of {path} is {score}.", expected="a finite score", got=what)
-            scores.append(score)
+            scores.append(score_of(session, path))
             progress.step()
     return np.array(scores)
+
+
+def score_of(session: Any, path: Path) -> float:
+    """Score of an image file.
+
+    Raises:
+        CalibrationError: It is NaN or Inf.
+    """
+    score = float(session.run(["score"], {"image": read_image(path)[None]})[0][0])
+    if not np.isfinite(score):
+        raise CalibrationError(f"The score of {path} is {score}.", expected="a finite score", fix="deploy fp32")
+    return score
 
 
 def measure_cost(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from calibration.budget import DEFAULT_BUDGET, Budget, Judge, image_auroc
 from calibration.cost import measure_cost, scores_of
-from calibration.fp16 import fp16_from_fp32
-from calibration.int8 import int8_from_fp32
+from calibration.eight_bits import eight_bits_from_fp32
+from calibration.fp16 import fp16_from_fp32, trunk_tensors
+from calibration.observe import observe
+from calibration.qdq import FP8, INT8
+from calibration.report import of_search
+from calibration.search import Journal
+from calibration.trunk import load_named
 from edge_ad.backends.onnxruntime import OUTPUTS, answer_frames, open_session
 from edge_ad.bundle import REPORT_FILE, Bundle
 from edge_ad.errors import FrameError, TooFewImages
@@ -31,7 +38,7 @@ __all__ = ["CalibrationOptions", "calibrate"]
 MIN_IMAGES = 10
 RANGE_IMAGES = 16  # activations' ranges settle before; each counts twice, with and without a defect
 COST_IMAGES = 16  # and as many with a synthetic defect
-SEARCH_FRAMES = 8  # of those, for every step of the search for sensitive layers
+FORMATS = {"int8": INT8, "fp8": FP8}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +47,18 @@ class CalibrationOptions:
 
     Attributes:
         images: Normal images of the camera's size: a plain folder, or a data set's train/good (and validation/good).
-        test: A data set with labelled test images, for the AUROC of each precision.
-        precisions: "fp16" and "int8", or one of them. float32's threshold is refitted as well.
+        test: A data set with labelled test images, for the AUROC of each precision and for the budget.
+        normal_class: The class of good parts in `test`, as open_dataset takes it.
+        precisions: Of "fp16", "int8", "fp8". float32's threshold is refitted as well.
+        budget: Points of image AUROC that a precision may lose; see calibration.budget.
         false_reject_rate: Share of normal parts that may be rejected.
     """
 
     images: Path
     test: Path | None = None
     precisions: tuple[str, ...] = ("fp16", "int8")
+    budget: float = DEFAULT_BUDGET
+    normal_class: str | None = None
     false_reject_rate: float = DEFAULT_FALSE_REJECT_RATE
     seed: int = 0
 
@@ -64,18 +75,36 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
     size = (bundle.manifest.input.height, bundle.manifest.input.width)
     paths = _normal_images(options.images, size)
     unseen, note = _unseen(paths, bundle)
-    labelled = open_dataset(options.test) if options.test else None
+    labelled = open_dataset(options.test, options.normal_class) if options.test else None
     content = bundle.read(bundle.precision("fp32").graph)
     reference = open_session(content, "the float32 graph")
     frames = _cost_frames(_evenly(unseen, COST_IMAGES), options.seed)
     expected = [reference.run(OUTPUTS, {"image": frame[None]}) for frame in frames]
     baseline = fit_threshold(scores_of(reference, unseen, "fp32 threshold"), options.false_reject_rate)
-    graphs, report = _make(content, _evenly(paths, RANGE_IMAGES), frames, baseline, options)
+    judge = Judge(
+        budget=Budget(points=options.budget),
+        frames=frames,
+        expected=expected,
+        spread=baseline.score_spread,
+        threshold=baseline.threshold,
+        labelled=labelled,
+        auroc=image_auroc(reference, labelled) if labelled else None,
+    )
+    journals = {
+        precision: Journal(
+            _journal_path(bundle, content, judge, f"{precision} {options.budget}"),
+            dataclasses.replace(judge, integer_kernels=precision != "fp8"),
+        )
+        for precision in options.precisions
+    }
+    graphs, report = _make(content, _evenly(paths, RANGE_IMAGES), journals, options)
 
     golden = read_golden(bundle)
     entries, answers = dict(bundle.manifest.precisions), dict(golden.answers)
     for precision, graph in graphs.items():
-        session = reference if precision == "fp32" else open_session(graph, f"the {precision} graph")
+        session = reference
+        if precision != "fp32":
+            session = open_session(graph, f"the {precision} graph", integer_kernels=precision != "fp8")
         fitted = baseline
         if precision != "fp32":
             fitted = fit_threshold(scores_of(session, unseen, f"{precision} threshold"), options.false_reject_rate)
@@ -89,32 +118,45 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
         report[precision] = {"threshold": entries[precision].threshold, "note": "from an earlier calibration"}
     report["threshold_images"] = note
     _store(bundle, graphs, entries, Golden(image=golden.image, answers=answers), report)
+    for journal in journals.values():
+        journal.close()
     return report
 
 
+def _journal_path(bundle: Bundle, content: bytes, judge: Judge, what: str) -> Path:
+    """Beside the bundle; another one for other frames, labels or another budget."""
+    digest = hashlib.sha256(content)
+    for frame in judge.frames:
+        digest.update(frame.tobytes())
+    for item in judge.labelled.test if judge.labelled else ():
+        digest.update(f"{item.path} {item.is_defective}".encode())
+    digest.update(what.encode())
+    return bundle.path.with_name(f".{bundle.path.name}.{digest.hexdigest()[:16]}.calibration")
+
+
 def _make(
-    content: bytes, paths: list[Path], frames: list[Image], baseline: FittedThreshold, options: CalibrationOptions
+    content: bytes, paths: list[Path], journals: dict[str, Journal], options: CalibrationOptions
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The graphs by precision, float32 first, and what is to be said of how they were made."""
     graphs = {"fp32": content}
     report: dict[str, Any] = {"fp32": {}}
-    if "fp16" in options.precisions:
-        graphs["fp16"], report["fp16"] = fp16_from_fp32(content), {}
-    if "int8" in options.precisions:
-        quantised = int8_from_fp32(
-            content,
-            paths,
-            frames[:: max(1, len(frames) // SEARCH_FRAMES)],
-            spread=baseline.score_spread,
-            threshold=baseline.threshold,
-            seed=options.seed,
-        )
-        graphs["int8"] = quantised.content
-        report["int8"] = {
-            "float_layers": quantised.float_layers,
-            "sensitivity": quantised.sensitivity,
-            "within_limits": quantised.within_limits,
-        }
+    model = load_named(content)
+    observations = observe(model, trunk_tensors(model), paths, options.seed)
+    for precision, journal in journals.items():
+        if precision == "fp16":
+            half = fp16_from_fp32(model, observations, journal)
+            graphs[precision] = half.content
+            report[precision] = of_search(half.search, model) | {"overflowing": half.overflowing}
+        else:
+            made = eight_bits_from_fp32(model, FORMATS[precision], observations, journal)
+            graphs[precision] = made.content
+            report[precision] = of_search(made.search, model) | {
+                "in_float32": made.in_float32,
+                "clipping": made.clipping,
+                "bias_corrected": made.bias_corrected,
+                "ranges_tried": made.tried,
+            }
+        report[precision]["budget"] = options.budget
     return graphs, report
 
 

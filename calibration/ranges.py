@@ -1,83 +1,29 @@
-"""Ranges of activations: where to clip each tensor so that INT8 loses least.
+"""Where to clip an activation: four answers to one question, all from the same histogram.
 
-The largest value ever seen is a poor range: it is rare, and every value pays for it with a coarser step. Here each
-tensor a convolution reads or writes gets the range of least mean squared error over its own histogram
-(Banner et al., "Post Training 4-bit Quantization of Convolutional Networks", NeurIPS 2019, sec. 3). What a
-rectifier will cut off does not count: a tensor that only ReLU reads has the range of its positive values, so that
-quantising it before and again after the ReLU rounds once.
+The largest value ever seen is rare, and every other value pays for it with a coarser step; clipping lower loses the
+large values, which defects produce. Which compromise serves a graph best is measured (search.py), not believed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-import onnxruntime
-from onnx import GraphProto, ModelProto, helper
-from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 
-from edge_ad.frame import Image, read_image
-from edge_ad.progress import Progress
-from edge_ad.training.defects import cut_paste
+from calibration.observe import CENTRES, EDGES, Histogram, Observation
 
-__all__ = ["LEVELS", "activation_ranges", "best_clip"]
+__all__ = ["CLIPPING", "LEVELS", "clip_entropy", "clip_mse", "clip_percentile"]
 
 LEVELS = 127  # of symmetric INT8, on each side of 0
-SAMPLED = 1 << 16  # values of each tensor and frame that are counted; its largest always is
-TENSORS_AT_ONCE = 32  # held in memory together
-BINS_PER_OCTAVE = 64
-LOWEST_OCTAVE, HIGHEST_OCTAVE = -40, 40  # magnitudes of 2**-40 to 2**40; smaller ones count as the smallest
-CLIPS = 2.0 ** -(np.arange(65) / 16)  # of the largest value: down to a sixteenth of it
-
-Histogram = npt.NDArray[np.int64]
-CENTRES = 2.0 ** (
-    LOWEST_OCTAVE + (np.arange((HIGHEST_OCTAVE - LOWEST_OCTAVE) * BINS_PER_OCTAVE) + 0.5) / BINS_PER_OCTAVE
-)
+PERCENTILE = 0.9999
+MSE_CLIPS = 2.0 ** -(np.arange(65) / 16)  # of the largest value: down to a sixteenth of it
+ENTROPY_BINS = 2048
+ENTROPY_STEP = 16
 
 
-def activation_ranges(content: bytes, paths: Sequence[Path], seed: int) -> TensorsData:
-    """A symmetric range for every tensor a convolution of the graph reads or writes.
-
-    Args:
-        content: The float32 graph.
-        paths: Normal images of the camera's size. Each is seen as it is and with a synthetic defect: ranges must hold
-            for what is to be found.
-    """
-    model = onnx.load_model_from_string(content)
-    rectified = _only_rectified(model.graph)
-    groups = _grouped(_tensors_of_convolutions(model.graph))
-    ranges = {}
-    with Progress("int8 ranges", 2 * len(paths) * len(groups)) as progress:
-        for group in groups:
-            session = _session_with_outputs(model, group)
-            histograms = {name: np.zeros(len(CENTRES), np.int64) for name in group}
-            largest = dict.fromkeys(group, 0.0)
-            for frame in _frames(paths, seed):
-                for name, value in zip(group, session.run(group, {"image": frame[None]}), strict=True):
-                    magnitude = np.maximum(value, 0).ravel() if name in rectified else np.abs(value).ravel()
-                    largest[name] = max(largest[name], float(magnitude.max()))
-                    _count(histograms[name], magnitude[:: max(1, magnitude.size // SAMPLED)])
-                progress.step()
-            for name in group:
-                clip = np.float32(best_clip(histograms[name], largest[name]) or 1.0)
-                ranges[name] = TensorData(lowest=-clip, highest=clip)
-    return TensorsData(CalibrationMethod.MinMax, ranges)
-
-
-def _frames(paths: Sequence[Path], seed: int) -> Iterator[Image]:
-    rng = np.random.default_rng(seed)
-    for path in paths:
-        image = read_image(path)
-        yield image
-        yield cut_paste(image, rng)
-
-
-def best_clip(histogram: Histogram, largest: float) -> float:
-    """The range of least mean squared error, 0 where every value is 0.
+def clip_mse(histogram: Histogram, largest: float) -> float:
+    """The clip of least mean squared error (Banner et al., "Post Training 4-bit Quantization", NeurIPS 2019, sec. 3).
 
     Args:
         histogram: Counts of the magnitudes CENTRES.
@@ -85,8 +31,8 @@ def best_clip(histogram: Histogram, largest: float) -> float:
     """
     present = histogram.nonzero()[0]
     count, value = histogram[present], np.minimum(CENTRES[present], largest)
-    errors = [float(count @ _squared_error(value, largest * clip)) for clip in CLIPS]
-    return float(largest * CLIPS[int(np.argmin(errors))])
+    errors = [float(count @ _squared_error(value, largest * clip)) for clip in MSE_CLIPS]
+    return float(largest * MSE_CLIPS[int(np.argmin(errors))])
 
 
 def _squared_error(value: npt.NDArray[np.float64], clip: float) -> npt.NDArray[np.float64]:
@@ -96,36 +42,63 @@ def _squared_error(value: npt.NDArray[np.float64], clip: float) -> npt.NDArray[n
     return np.where(value > clip, (value - clip) ** 2, rounding)
 
 
-def _count(histogram: Histogram, magnitude: npt.NDArray[np.float32]) -> None:
-    octave = np.log2(np.maximum(magnitude, np.float32(2.0**LOWEST_OCTAVE)))
-    bins = ((octave - LOWEST_OCTAVE) * BINS_PER_OCTAVE).astype(np.int64)
-    histogram += np.bincount(np.minimum(bins, len(histogram) - 1), minlength=len(histogram))
+def clip_percentile(histogram: Histogram, largest: float) -> float:
+    """The magnitude that 99.99 % of the values do not exceed."""
+    reached = np.cumsum(histogram) >= PERCENTILE * histogram.sum()
+    return float(min(largest, EDGES[1 + int(np.argmax(reached))]))
 
 
-def _tensors_of_convolutions(graph: GraphProto) -> list[str]:
-    names = [name for node in graph.node if node.op_type == "Conv" for name in (node.input[0], node.output[0])]
-    return list(dict.fromkeys(names))
+def clip_entropy(histogram: Histogram, largest: float) -> float:
+    """The clip whose quantised distribution diverges least from the clipped one (Kullback-Leibler).
+
+    Migacz, "8-bit Inference with TensorRT", GTC 2017: the method of TensorRT's former entropy calibrator, over 2,048
+    equal bins up to `largest`.
+    """
+    counts = _linear_counts(histogram, largest)
+    counts[0] = 0  # zeros are exact in any range; after ReLU they would drown the rest
+    if not counts.any():
+        return largest
+    sizes = range(LEVELS + 1, ENTROPY_BINS + 1, ENTROPY_STEP)
+    divergences = [_divergence(counts, size) for size in sizes]
+    return largest * sizes[int(np.argmin(divergences))] / ENTROPY_BINS
 
 
-def _only_rectified(graph: GraphProto) -> set[str]:
-    """Tensors that nothing but ReLU reads."""
-    readers: dict[str, set[str]] = {output.name: {"output"} for output in graph.output}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, set()).add(node.op_type)
-    return {name for name, kinds in readers.items() if kinds == {"Relu"}}
+def _linear_counts(histogram: Histogram, largest: float) -> npt.NDArray[np.float64]:
+    """The same counts over ENTROPY_BINS equal bins of [0, largest]."""
+    cumulative = np.concatenate([[0.0], np.cumsum(histogram, dtype=np.float64)])
+    edges = np.concatenate([[0.0], EDGES[1:]])
+    at = np.interp(np.linspace(0, largest, ENTROPY_BINS + 1), edges, cumulative)
+    at[-1] = cumulative[-1]
+    return np.diff(at)
 
 
-def _grouped(names: list[str]) -> list[list[str]]:
-    return [names[start : start + TENSORS_AT_ONCE] for start in range(0, len(names), TENSORS_AT_ONCE)]
+def _divergence(counts: npt.NDArray[np.float64], size: int) -> float:
+    """KL of the first `size` bins, the tail added to the last, from themselves in LEVELS + 1 steps."""
+    kept = counts[:size]
+    reference = kept.copy()
+    reference[-1] += counts[size:].sum()
+    step = np.arange(size) * (LEVELS + 1) // size
+    occupied = kept > 0
+    totals = np.bincount(step, weights=kept, minlength=LEVELS + 1)
+    members = np.bincount(step, weights=occupied, minlength=LEVELS + 1)
+    quantised = np.where(occupied, totals[step] / np.maximum(members[step], 1), 0)
+    p, q = reference / reference.sum(), quantised / max(quantised.sum(), 1e-300)
+    present = p > 0
+    return float(np.sum(p[present] * np.log(p[present] / np.maximum(q[present], 1e-12))))
 
 
-def _session_with_outputs(model: ModelProto, names: Sequence[str]) -> Any:
-    """A session that gives these tensors; what they do not need is not computed."""
-    shown = onnx.ModelProto()
-    shown.CopyFrom(model)
-    del shown.graph.output[:]
-    shown.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
+def _clip_largest(histogram: Histogram, largest: float) -> float:
+    return largest
+
+
+def _of(clip: Callable[[Histogram, float], float]) -> Callable[[Observation], float]:
+    return lambda seen: clip(seen.histogram, seen.largest) or 1.0  # of a tensor of zeros any range will do
+
+
+CLIPPING: dict[str, Callable[[Observation], float]] = {
+    "mse": _of(clip_mse),
+    "percentile": _of(clip_percentile),
+    "entropy": _of(clip_entropy),
+    "minmax": _of(_clip_largest),
+}
+"""By name: from an Observation to the magnitude at which to clip; always above 0."""

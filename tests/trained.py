@@ -49,7 +49,6 @@ def calibrated_bundle(run: Path, dataset: Path, folder: Path) -> Bundle:
     bundle = export(run, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("calibration.flow.RANGE_IMAGES", 4)
-        patch.setattr("calibration.flow.COST_IMAGES", 2)
-        patch.setattr("calibration.flow.SEARCH_FRAMES", 1)
+        patch.setattr("calibration.flow.COST_IMAGES", 1)
         calibrate(bundle, CalibrationOptions(images=dataset))
     return bundle

@@ -31,7 +31,7 @@ class Row:
         parameters: Numbers in the trained network's file, with memory banks and statistics.
         training_seconds, training_images: Of its run.
         changed_options: What the run did not leave at the method's defaults.
-        float_layers: Convolutions that INT8 leaves in float32; None for other precisions.
+        float_layers: Convolutions that INT8 leaves in float16 or float32; None for other precisions.
         convolutions: How many there are; None for other precisions than INT8.
         within_limits: Whether INT8 keeps to calibration's limits; None for other precisions.
     """

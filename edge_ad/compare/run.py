@@ -140,7 +140,7 @@ def _report(bundle: Bundle) -> dict[str, Any]:
 def _quantised(report: dict[str, Any]) -> dict[str, Any]:
     return {
         "float_layers": len(report["float_layers"]),
-        "convolutions": len(report["sensitivity"]),
+        "convolutions": len(report["work_share"]),
         "within_limits": report["within_limits"],
     }
 

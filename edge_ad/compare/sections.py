@@ -198,7 +198,7 @@ def costs(found: Comparison) -> Markup:
         return Markup()
     precisions = list(dict.fromkeys(row.precision for row in found.rows))
     heads = ["Method", "#Parameters", "#Training", *(f"#{PRECISIONS[name]} graph" for name in precisions)]
-    heads += ["#Left in float32 by INT8", "Options changed"]
+    heads += ["#Left out of INT8", "Options changed"]
     marks = dict(zip(map(_called, found.rows), GRAPH.standings(found.rows), strict=True))
     rows = []
     for method in found.methods:

@@ -11,7 +11,7 @@ __all__ = ["LEGEND", "as_text", "table_cells"]
 
 MARKS = {"best": "★ ", "tied": "≈ ", None: ""}
 LEGEND = """★ best of its column; ≈ not distinguishable from it, as their intervals overlap. In brackets the 95 %
-interval, of latency the quartiles. INT8 keeps: convolutions that INT8 leaves in float32."""
+interval, of latency the quartiles. INT8 keeps: convolutions it leaves in float16."""
 
 
 def table_cells(rows: Sequence[Row], *, with_intervals: Collection[str] | None = None) -> list[list[str]]:
@@ -43,7 +43,7 @@ def _verdicts(row: Row) -> list[str]:
 
 
 def _kept(row: Row) -> str:
-    """Convolutions that INT8 leaves in float32."""
+    """Convolutions that INT8 leaves in higher precision."""
     return "" if row.float_layers is None else f"{row.float_layers} of {row.convolutions}"
 
 

@@ -155,7 +155,7 @@ def _provenance(bundle: Bundle, costs: dict[str, Any], seed: int, seconds: float
         "Data": f"{TRAIN} parts to learn from, {VALIDATION} more to calibrate, all drawn by the program",
         "Frames": f"{manifest.input.height} x {manifest.input.width}, uint8 BGR",
         "Thresholds": costs["threshold_images"],
-        "Left in float32": ", ".join(costs["int8"]["float_layers"]) or "no convolution",
+        "Left in float16": ", ".join(costs["int8"]["float_layers"]) or "no convolution",
         "Bundle": bundle.path.name,
         "Graph (float32)": f"sha256 {manifest.files['model.onnx'][:16]}…",
         "Machine": f"{platform.system()} {platform.machine()}, {platform.processor() or 'CPU'}",

@@ -1,80 +1,58 @@
-"""FP16: the trunk and nothing else, close to float32, never out of range."""
+"""FP16 from known ranges: what float16 cannot hold stays float32, by name."""
 
 from __future__ import annotations
 
-import numpy as np
-import onnx
+from pathlib import Path
+
 import pytest
-from onnx import TensorProto
+from onnx import numpy_helper
 
-from calibration.fp16 import fp16_from_fp32, trunk_of
-from edge_ad.backends.onnxruntime import open_session
-from edge_ad.errors import CalibrationError
+from calibration.fp16 import fp16_from_fp32, half_safe, trunk_tensors
+from calibration.search import Journal
+from calibration.trunk import load_named
 from tests.calibration.graphs import two_convolutions
-from tests.golden_bundle import CAMERA, noise_images
-
-TRUNK = {"conv1", "relu", "resize", "conv2"}
-
-
-def kinds(model: onnx.ModelProto) -> dict[str, int]:
-    """Element type of every tensor, as ONNX's own inference sees it."""
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
-    found = {tensor.name: tensor.data_type for tensor in inferred.initializer}
-    for value in [*inferred.value_info, *inferred.input, *inferred.output]:
-        found[value.name] = value.type.tensor_type.elem_type
-    return found
+from tests.calibration.judges import judge_of
+from tests.calibration.test_half import TRUNK
 
 
-def test_the_trunk_is_what_lies_between_convolutions() -> None:
-    assert trunk_of(onnx.load_model_from_string(two_convolutions()).graph) == TRUNK
+def test_a_graph_that_float16_can_hold_is_halved_whole(tmp_path: Path) -> None:
+    content = two_convolutions()
+    judge, observations = judge_of(content, tmp_path)
+    made = fp16_from_fp32(load_named(content), observations, Journal(None, judge))
+    assert made.overflowing == {} and made.search.left_out == ()
+    assert 0 < made.search.chosen.used < 1
 
 
-def test_the_trunk_computes_in_float16_and_the_rest_in_float32() -> None:
-    model = onnx.load_model_from_string(fp16_from_fp32(two_convolutions()))
-    kind = kinds(model)
-    computed = {node.name: kind[node.output[0]] for node in model.graph.node if node.op_type != "Cast"}
-    assert {name for name, of_one in computed.items() if of_one == TensorProto.FLOAT16} == TRUNK
-    assert {of_one for name, of_one in computed.items() if name not in TRUNK} == {TensorProto.FLOAT}
-    before = onnx.load_model_from_string(two_convolutions()).graph
-    assert list(model.graph.input) == list(before.input)
-    assert list(model.graph.output) == list(before.output)
+def test_the_trunks_float_tensors_are_observed() -> None:
+    names = trunk_tensors(load_named(two_convolutions()))
+    assert names == ["normalised", "features", "rectified", "resized", "distance"]
 
 
-def test_casts_stand_at_the_two_borders_only() -> None:
-    model = onnx.load_model_from_string(fp16_from_fp32(two_convolutions()))
-    casts = {node.input[0]: node.attribute[0].i for node in model.graph.node if node.op_type == "Cast"}
-    assert casts == {
-        "image": TensorProto.FLOAT,
-        "normalised": TensorProto.FLOAT16,
-        "distance": TensorProto.FLOAT,
-    }
+@pytest.mark.parametrize("reaches", [32_000.0, 33_000.0])
+def test_what_comes_near_the_end_of_float16_stays_float32(tmp_path: Path, reaches: float) -> None:
+    """65,504 with a headroom of two: 32,000 is safe, 33,000 is not. The whole path that carries it is named."""
+    model = load_named(two_convolutions())
+    for tensor in model.graph.initializer:
+        if tensor.name == "b1":
+            bias = numpy_helper.to_array(tensor).copy()
+            bias[3] = -reaches  # ReLU cuts it off; the convolution still writes it
+            tensor.CopyFrom(numpy_helper.from_array(bias, "b1"))
+    content = model.SerializeToString()
+    judge, observations = judge_of(content, tmp_path)
+    made = fp16_from_fp32(load_named(content), observations, Journal(None, judge))
+    if reaches < 32_752:
+        assert made.overflowing == {}
+    else:
+        assert set(made.overflowing) == {"conv1", "relu"}
+        assert made.overflowing["conv1"] == pytest.approx(reaches, rel=1e-3)
+        halved = load_named(made.content)
+        (conv1,) = [node for node in halved.graph.node if node.name == "conv1"]
+        assert conv1.input[1] == "w1", "its weights are float32's"
 
 
-def test_scales_of_a_resize_stay_float32() -> None:
-    model = onnx.load_model_from_string(fp16_from_fp32(two_convolutions()))
-    (resize,) = [node for node in model.graph.node if node.op_type == "Resize"]
-    assert resize.input[2] == "scales" and kinds(model)["scales"] == TensorProto.FLOAT
-
-
-def test_answers_stay_within_the_rounding_of_float16() -> None:
-    images = noise_images(CAMERA, 3)
-    expected = open_session(two_convolutions(), "fp32").run(None, {"image": images})
-    got = open_session(fp16_from_fp32(two_convolutions()), "fp16").run(None, {"image": images})
-    for wanted, came in zip(expected, got, strict=True):
-        difference = np.abs(came - wanted).max() / np.abs(wanted).max()
-        assert 0 < difference < 5e-3, "11 bits round; an exact answer would not be float16's"
-
-
-def test_a_weight_that_does_not_fit_is_refused_by_name() -> None:
-    with pytest.raises(CalibrationError, match=r"w1 does not fit into FP16") as caught:
-        fp16_from_fp32(two_convolutions(gain=1e6))
-    assert "65504" in str(caught.value)
-
-
-def test_a_graph_without_a_tail_is_refused() -> None:
-    model = onnx.load_model_from_string(two_convolutions())
-    del model.graph.node[-3:]
-    del model.graph.output[:]
-    model.graph.output.append(onnx.helper.make_tensor_value_info("distance", TensorProto.FLOAT, None))
-    with pytest.raises(CalibrationError, match="no score tail"):
-        fp16_from_fp32(model.SerializeToString())
+def test_a_weight_beyond_float16_keeps_its_node_in_float32(tmp_path: Path) -> None:
+    content = two_convolutions(gain=1e6)
+    _, observations = judge_of(content, tmp_path)
+    safe, overflowing = half_safe(load_named(content), observations)
+    assert "conv1" in overflowing and "conv1" not in safe
+    assert safe | set(overflowing) == TRUNK

@@ -146,7 +146,7 @@ def test_costs_say_what_was_kept_and_changed(page):
     costs = [cells for cells in page.rows if "Parameters" in cells]
     assert [cells["float32 graph"] for cells in costs] == ["14.2 MB", "9.0 MB"]
     assert [cells["INT8 graph"] for cells in costs] == ["4.1 MB", "3.0 MB"]
-    assert [cells["Left in float32 by INT8"] for cells in costs] == ["1 of 4 limits missed", "1 of 4"]
+    assert [cells["Left out of INT8"] for cells in costs] == ["1 of 4 limits missed", "1 of 4"]
     assert [cells["Options changed"] for cells in costs] == ["none", "steps 500"]
     assert all(cells["Training"] == "61 s 12 images" for cells in costs)
 

@@ -66,8 +66,7 @@ def _few_frames() -> Iterator[None]:
     """See tests/trained.py."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("calibration.flow.RANGE_IMAGES", 4)
-        patch.setattr("calibration.flow.COST_IMAGES", 2)
-        patch.setattr("calibration.flow.SEARCH_FRAMES", 1)
+        patch.setattr("calibration.flow.COST_IMAGES", 1)
         yield
 
 
@@ -115,7 +114,7 @@ def test_a_row_says_how_it_came_about(done):
     assert fp32["changed_options"] == {"steps": 4, "batch_patches": 128, "image_size": 128, "hidden": 32}
     assert fp32["training_images"] == 12 and fp32["training_seconds"] >= 0
     report = json.loads((done.runs / "simplenet.bundle" / "report.json").read_text())["int8"]
-    assert (int8["float_layers"], int8["convolutions"]) == (len(report["float_layers"]), len(report["sensitivity"]))
+    assert (int8["float_layers"], int8["convolutions"]) == (len(report["float_layers"]), len(report["work_share"]))
     assert int8["within_limits"] is report["within_limits"]
     assert fp32["float_layers"] is fp16["within_limits"] is None
     low, high = int8["latency_quartiles_ms"]

@@ -1,0 +1,114 @@
+"""How much a precision may cost, and how much of that a graph uses up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sklearn.metrics import roc_auc_score
+
+from calibration.cost import Cost, measure_cost, score_of
+from edge_ad.backends.onnxruntime import open_session
+from edge_ad.frame import Image
+from edge_ad.golden import Answer
+from edge_ad.training.dataset import Dataset
+
+__all__ = ["DEFAULT_BUDGET", "Budget", "Judge", "Trial", "image_auroc"]
+
+DEFAULT_BUDGET = 0.1
+
+# Without labels, what a budget of 0.1 points stands for; other budgets in proportion. Over frames of good parts and
+# the same with a synthetic defect.
+_LARGEST_SHIFT = 0.75  # spreads of normal scores
+_LARGEST_RANK_LOSS = 0.02  # 1 - Spearman's correlation
+_REFERENCE = 0.1
+# In any case: a verdict without its place is of little use.
+_LARGEST_MAP_LOSS = 0.10  # 1 - the worst frame's correlation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What a graph cost on the judge's frames.
+
+    Attributes:
+        image_auroc: On the labelled images, where there are any.
+        used: Share of the budget; it holds up to 1.
+    """
+
+    cost: Cost
+    image_auroc: float | None
+    used: float
+
+    @property
+    def within_budget(self) -> bool:
+        return self.used <= 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What float32's answers may lose.
+
+    Attributes:
+        points: Of image AUROC in percentage points, on labelled images. Without those, worst score shift and rank
+            correlation on normal images and synthetic defects stand in for it: 0.75 spreads of normal scores and
+            0.98 for 0.1 points, in proportion for others. With and without, maps correlate by 0.90 or better.
+    """
+
+    points: float = DEFAULT_BUDGET
+
+    def used(self, cost: Cost, lost_auroc: float | None) -> float:
+        """Share of the budget. `lost_auroc` is float32's image AUROC minus this graph's, None without labels."""
+        of_map = (1 - cost.map_correlation) / _LARGEST_MAP_LOSS
+        if lost_auroc is not None:
+            return max(of_map, 100 * lost_auroc / self.points)
+        of_shift = cost.score_shift / (_LARGEST_SHIFT * self.points / _REFERENCE)
+        of_rank = (1 - cost.rank_correlation) / (_LARGEST_RANK_LOSS * self.points / _REFERENCE)
+        return max(of_map, of_shift, of_rank)
+
+
+@dataclass(kw_only=True)
+class Judge:
+    """Compares graphs with float32's answers to the same frames.
+
+    Attributes:
+        frames: Good parts, and the same with synthetic defects.
+        expected: float32's answers to them.
+        spread, threshold: Of float32's scores of normal images.
+        labelled: A data set with good and defective test images, where there is one.
+        auroc: float32's image AUROC on it.
+        integer_kernels: As open_session takes it.
+    """
+
+    budget: Budget
+    frames: Sequence[Image]
+    expected: Sequence[Answer]
+    spread: float
+    threshold: float
+    labelled: Dataset | None = None
+    auroc: float | None = None
+    integer_kernels: bool = True
+
+    def cost(self, graph: bytes) -> Cost:
+        """On the frames alone."""
+        return self._cost(self._session(graph))
+
+    def trial(self, graph: bytes) -> Trial:
+        """On the frames, and on the labelled images where there are any."""
+        session = self._session(graph)
+        cost = self._cost(session)
+        auroc = None if self.labelled is None else image_auroc(session, self.labelled)
+        lost = None if auroc is None or self.auroc is None else self.auroc - auroc
+        return Trial(cost=cost, image_auroc=auroc, used=self.budget.used(cost, lost))
+
+    def _session(self, graph: bytes) -> Any:
+        return open_session(graph, "a candidate", integer_kernels=self.integer_kernels)
+
+    def _cost(self, session: Any) -> Cost:
+        return measure_cost(session, self.frames, self.expected, self.spread, self.threshold)
+
+
+def image_auroc(session: Any, labelled: Dataset) -> float:
+    """Area under the ROC curve of the test images' scores."""
+    scores = [score_of(session, item.path) for item in labelled.test]
+    return float(roc_auc_score([item.is_defective for item in labelled.test], scores))

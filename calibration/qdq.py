@@ -1,0 +1,192 @@
+"""Quantise/dequantise pairs around convolutions: explicit precision that every runtime reads the same way.
+
+requires  a float32 graph whose convolutions are named and have constant weights
+ensures   an asked convolution reads its input and its weights through Q/DQ, and nothing else changes type: symmetric,
+          weights per output channel, one pair per activation; biases and everything behind the last convolution stay
+          float32. INT8 also quantises what a convolution writes, which ONNX Runtime needs to run it as one kernel
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from calibration.trunk import trunk_of
+
+__all__ = ["FP8", "INT8", "Format", "convolutions", "quantise"]
+
+_OPSET_OF_FP8 = 19
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A number format of eight bits.
+
+    Attributes:
+        largest: Its largest value, to which the clip is scaled.
+        onnx_type: A TensorProto.DataType.
+        writes: Whether a convolution's output is quantised as well.
+    """
+
+    name: str
+    largest: float
+    onnx_type: int
+    writes: bool
+
+    def rounded(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.generic]:
+        """Scaled values, in the format: to the nearest, saturated."""
+        limited = np.clip(values, -self.largest, self.largest)
+        if self.onnx_type == TensorProto.INT8:
+            return np.rint(limited).astype(np.int8)
+        return limited.astype(ml_dtypes.float8_e4m3fn)
+
+    def tensor(self, values: npt.NDArray[np.generic], name: str) -> TensorProto:
+        """An initializer; made of bytes, because older onnx does not know numpy's FP8."""
+        return TensorProto(name=name, data_type=self.onnx_type, dims=values.shape, raw_data=values.tobytes())
+
+
+INT8 = Format(name="int8", largest=127.0, onnx_type=TensorProto.INT8, writes=True)
+FP8 = Format(name="fp8", largest=448.0, onnx_type=TensorProto.FLOAT8E4M3FN, writes=False)
+"""E4M3, for GPUs of SM 8.9 and newer. Needs no quantised outputs: no runtime fuses them."""
+
+
+def convolutions(model: ModelProto) -> list[NodeProto]:
+    """The convolutions that can be quantised, in the order of the graph: those with constant weights."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return [node for node in model.graph.node if node.op_type == "Conv" and node.input[1] in constants]
+
+
+def quantise(
+    model: ModelProto,
+    layers: Collection[str],
+    clips: Mapping[str, float],
+    form: Format,
+    channel_means: Mapping[str, npt.NDArray[np.float64]] | None = None,
+) -> ModelProto:
+    """A copy with the named convolutions quantised.
+
+    Args:
+        layers: Names of convolutions.
+        clips: By tensor: the magnitude that becomes the format's largest value; of what the layers read (and write).
+        channel_means: By tensor: mean of every channel that a layer reads. Given, each bias makes up for the mean
+            shift that rounding the weights causes (Nagel et al., "Data-Free Quantization", ICCV 2019, sec. 4.2).
+    """
+    result = ModelProto()
+    result.CopyFrom(model)
+    writer = _Writer(result, form)
+    trunk = trunk_of(result.graph)
+    chosen = [node for node in convolutions(result) if node.name in layers]
+    read = dict.fromkeys(node.input[0] for node in chosen)
+    written = dict.fromkeys(node.output[0] for node in chosen) if form.writes else {}
+    for node in chosen:
+        kernel = writer.constants[node.input[1]]
+        node.input[1], rounded = writer.weights(node.input[1], kernel)
+        if channel_means is not None:
+            shift = _mean_shift(node, kernel - rounded, channel_means[node.input[0]])
+            _set_bias(node, writer, shift)
+    for name in {**read, **written}:
+        through = writer.pair(name, clips[name])
+        for node in result.graph.node:
+            if node.name in trunk or name in written:
+                _reread(node, name, through)
+    writer.finish()
+    return result
+
+
+def _reread(node: NodeProto, name: str, through: str) -> None:
+    for index, source in enumerate(node.input):
+        if source == name:
+            node.input[index] = through
+
+
+def _mean_shift(
+    node: NodeProto, lost: npt.NDArray[np.float32], channel_mean: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float32]:
+    """What an output channel lacks on average: the lost weights times the mean input, borders aside."""
+    groups = next((int(attribute.i) for attribute in node.attribute if attribute.name == "group"), 1)
+    of_group = np.repeat(channel_mean.reshape(groups, -1), len(lost) // groups, axis=0)
+    return np.asarray((lost.sum((2, 3)) * of_group).sum(1), np.float32)
+
+
+def _set_bias(node: NodeProto, writer: _Writer, shift: npt.NDArray[np.float32]) -> None:
+    bias = writer.constants[node.input[2]] if len(node.input) > 2 and node.input[2] else np.zeros_like(shift)
+    name = f"{node.name}_bias_corrected"
+    writer.add(numpy_helper.from_array(bias + shift, name))
+    del node.input[2:]
+    node.input.append(name)
+
+
+class _Writer:
+    """Collects constants and Q/DQ nodes, and puts them into the graph in the order of the flow."""
+
+    def __init__(self, model: ModelProto, form: Format) -> None:
+        self.model, self.form = model, form
+        self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        self.nodes_after: dict[str, list[NodeProto]] = {}  # by tensor: what follows the node that makes it
+        self.first: list[NodeProto] = []
+        self.weights_done: dict[str, tuple[str, npt.NDArray[np.float32]]] = {}
+
+    def add(self, tensor: TensorProto) -> str:
+        self.model.graph.initializer.append(tensor)
+        return str(tensor.name)
+
+    def weights(self, name: str, kernel: npt.NDArray[np.float32]) -> tuple[str, npt.NDArray[np.float32]]:
+        """The dequantised weights' name and values."""
+        if name not in self.weights_done:
+            largest = np.abs(kernel).max(axis=(1, 2, 3))
+            scale = np.where(largest > 0, largest / self.form.largest, 1).astype(np.float32)
+            values = self.form.rounded(kernel / scale[:, None, None, None])
+            zero = self.form.rounded(np.zeros_like(scale))
+            inputs = [
+                self.add(self.form.tensor(values, f"{name}_quantised")),
+                self.add(numpy_helper.from_array(scale, f"{name}_scale")),
+                self.add(self.form.tensor(zero, f"{name}_zero")),
+            ]
+            result = f"{name}_dequantised"
+            self.first.append(helper.make_node("DequantizeLinear", inputs, [result], f"{result}_node", axis=0))
+            self.weights_done[name] = result, values.astype(np.float32) * scale[:, None, None, None]
+        return self.weights_done[name]
+
+    def pair(self, name: str, clip: float) -> str:
+        """Q/DQ behind a tensor; returns the dequantised tensor's name."""
+        scale = self.add(numpy_helper.from_array(np.array(clip / self.form.largest, np.float32), f"{name}_scale"))
+        zero = self.add(self.form.tensor(self.form.rounded(np.zeros((), np.float32)), f"{name}_zero"))
+        small, result = f"{name}_quantised", f"{name}_dequantised"
+        self.nodes_after[name] = [
+            helper.make_node("QuantizeLinear", [name, scale, zero], [small], f"{small}_node"),
+            helper.make_node("DequantizeLinear", [small, scale, zero], [result], f"{result}_node"),
+        ]
+        return result
+
+    def finish(self) -> None:
+        graph = self.model.graph
+        nodes = list(self.first)
+        for name in (value.name for value in graph.input):
+            nodes += self.nodes_after.get(name, [])
+        for node in graph.node:
+            nodes.append(node)
+            for name in node.output:
+                nodes += self.nodes_after.get(name, [])
+        del graph.node[:]
+        graph.node.extend(nodes)
+        used = {name for node in nodes for name in node.input}
+        kept = [tensor for tensor in graph.initializer if tensor.name in used]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+        del graph.value_info[:]
+        if self.form is FP8:
+            _raise_opset(self.model, _OPSET_OF_FP8)
+        onnx.checker.check_model(self.model, full_check=True)
+
+
+def _raise_opset(model: ModelProto, least: int) -> None:
+    """From 18 on, the operators of these graphs only gained options whose defaults are what they did before."""
+    for opset in model.opset_import:
+        if opset.domain in ("", "ai.onnx"):
+            opset.version = max(opset.version, least)

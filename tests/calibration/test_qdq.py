@@ -1,0 +1,195 @@
+"""Q/DQ pairs: where they stand, what they hold, and that they answer as ONNX Runtime's own quantiser does."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, numpy_helper
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+from calibration.fp16 import trunk_tensors
+from calibration.observe import observe
+from calibration.qdq import FP8, INT8, convolutions, quantise
+from calibration.trunk import load_named
+from edge_ad.backends.onnxruntime import open_session
+from tests.calibration.graphs import two_convolutions, write_images
+from tests.golden_bundle import CAMERA, noise_images
+
+BOTH = ("conv1", "conv2")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    paths = write_images(tmp_path_factory.mktemp("images"), 6)
+    model = load_named(two_convolutions())
+    return {name: seen.largest for name, seen in observe(model, trunk_tensors(model), paths, 0).items()}
+
+
+@pytest.fixture(scope="module")
+def graph(clips: dict[str, float]) -> onnx.GraphProto:
+    return quantise(load_named(two_convolutions()), BOTH, clips, INT8).graph
+
+
+def constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+
+
+def answers(model: onnx.ModelProto, **how: bool) -> list[np.ndarray]:
+    session = open_session(model.SerializeToString(), "it", **how)
+    return session.run(None, {"image": noise_images(CAMERA, 3)})
+
+
+def test_every_convolution_reads_dequantised_input_and_weights(graph: onnx.GraphProto) -> None:
+    dequantised = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    for node in graph.node:
+        if node.op_type == "Conv":
+            assert set(node.input[:2]) <= dequantised
+
+
+def test_the_tail_reads_nothing_quantised_but_what_the_last_convolution_wrote(graph: onnx.GraphProto) -> None:
+    dequantised = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    tail = [node for node in graph.node if node.op_type in ("Div", "Mul", "Squeeze", "ReduceMax", "Transpose")]
+    assert {name for node in tail for name in node.input} & dequantised == {"distance_dequantised"}
+
+
+def test_zero_points_are_zero_and_everything_is_signed(graph: onnx.GraphProto) -> None:
+    values = constants(graph)
+    zeros = [values[node.input[2]] for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert zeros and all(zero.dtype == np.int8 and not zero.any() for zero in zeros)
+
+
+def test_weights_have_one_scale_per_output_channel(graph: onnx.GraphProto) -> None:
+    values = constants(graph)
+    originals = constants(load_named(two_convolutions()).graph)
+    for name in ("w1", "w2"):
+        kernel, scale, original = values[f"{name}_quantised"], values[f"{name}_scale"], originals[name]
+        assert kernel.dtype == np.int8 and scale.shape == (len(kernel),)
+        np.testing.assert_allclose(scale, np.abs(original).max((1, 2, 3)) / 127, rtol=1e-6)
+        assert np.abs(kernel * scale[:, None, None, None] - original).max() <= scale.max() * 0.501
+
+
+def test_biases_stay_float(graph: onnx.GraphProto) -> None:
+    """TensorRT takes no INT32 DequantizeLinear."""
+    assert not {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.INT32}
+    assert [list(node.input[2:]) for node in graph.node if node.name == "conv1"] == [["b1"]]
+    assert constants(graph)["b1"].dtype == np.float32
+
+
+def test_inputs_and_outputs_are_unchanged(graph: onnx.GraphProto) -> None:
+    before = load_named(two_convolutions()).graph
+    assert list(graph.input) == list(before.input) and list(graph.output) == list(before.output)
+
+
+def test_a_layer_that_is_not_asked_for_keeps_its_weights(clips: dict[str, float]) -> None:
+    graph = quantise(load_named(two_convolutions()), ("conv2",), clips, INT8).graph
+    (left_out,) = [node for node in graph.node if node.name == "conv1"]
+    assert list(left_out.input) == ["normalised", "w1", "b1"]
+
+
+def test_the_answer_is_that_of_onnxruntimes_quantiser(
+    clips: dict[str, float], graph: onnx.GraphProto, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Same ranges, same rules, another implementation."""
+    caplog.set_level(logging.ERROR)
+    ranges = {name: TensorData(lowest=np.float32(-clip), highest=np.float32(clip)) for name, clip in clips.items()}
+    theirs = QDQQuantizer(
+        load_named(two_convolutions()),
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QInt8,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, ranges),
+        nodes_to_quantize=[],
+        nodes_to_exclude=[],
+        op_types_to_quantize=["Conv"],
+        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+    )
+    theirs.quantize_model()
+    theirs.model.topological_sort()
+    ours = quantise(load_named(two_convolutions()), BOTH, clips, INT8)
+    float32 = answers(load_named(two_convolutions()))[0]
+    apart = np.abs(answers(ours)[0] - answers(theirs.model.model)[0]).max()
+    assert apart < 0.5 * np.abs(answers(ours)[0] - float32).max(), "their scales are 254/255 of ours, and no more"
+
+
+def test_fp8_rounds_as_torchs_float8_does(clips: dict[str, float]) -> None:
+    """Through a ReLU, which ONNX Runtime's further optimisations would drop in front of FP8."""
+    model = quantise(load_named(two_convolutions()), BOTH, clips, FP8)
+    values = constants(load_named(two_convolutions()).graph)
+
+    def rounded(tensor: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        return (tensor / scale).clamp(-448, 448).to(torch.float8_e4m3fn).float() * scale
+
+    def weight(name: str) -> torch.Tensor:
+        kernel = torch.tensor(values[name])
+        return rounded(kernel, kernel.abs().amax((1, 2, 3), keepdim=True) / 448)
+
+    image = torch.tensor(noise_images(CAMERA, 3)).permute(0, 3, 1, 2) / torch.tensor(values["white"])
+    first = torch.nn.functional.conv2d(
+        rounded(image, torch.tensor(clips["normalised"] / 448)), weight("w1"), torch.tensor(values["b1"]), padding=1
+    )
+    assert (first < 0).any(), "the ReLU has something to do"
+    second = torch.nn.functional.conv2d(
+        rounded(first.relu(), torch.tensor(clips["resized"] / 448)), weight("w2"), padding=1
+    )
+    came = answers(model, integer_kernels=False)[0]
+    wanted = 0.5 * second[:, 0].numpy()
+    assert np.abs(came - wanted).mean() < 0.02 * np.abs(wanted).mean(), "but for steps that flip"
+    exact = answers(load_named(two_convolutions()))[0]
+    assert np.abs(came - wanted).mean() < 0.2 * np.abs(came - exact).mean()
+
+
+def test_a_corrected_bias_makes_up_for_the_mean_error_of_the_weights(clips: dict[str, float]) -> None:
+    """On an image that is its channels' means everywhere, the output's mean is float32's, borders aside."""
+    model = load_named(two_convolutions())
+    means = {"normalised": np.array([0.2, 0.5, 0.7]), "resized": np.zeros(8)}
+    plain, corrected = (quantise(model, BOTH, clips, INT8, channel) for channel in (None, means))
+    kernel, lost = constants(model.graph)["w1"], constants(plain.graph)
+    lost = kernel - lost["w1_quantised"] * lost["w1_scale"][:, None, None, None]
+    by_hand = [
+        sum((lost[out, channel] * means["normalised"][channel]).sum() for channel in range(3)) for out in range(8)
+    ]
+    found = constants(corrected.graph)["conv1_bias_corrected"] - constants(model.graph)["b1"]
+    np.testing.assert_allclose(found, by_hand, atol=1e-7)
+    assert np.abs(found).max() > 1e-5
+
+
+def test_grouped_convolutions_take_the_means_of_their_own_channels() -> None:
+    from onnx import helper
+
+    kernel = np.random.default_rng(0).standard_normal((4, 2, 1, 1)).astype(np.float32)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], "grouped", group=2)
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [node],
+        "grouped",
+        [value("x", TensorProto.FLOAT, [1, 4, 2, 2])],
+        [value("y", TensorProto.FLOAT, [1, 4, 2, 2])],
+        [numpy_helper.from_array(kernel, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    means = np.array([1.0, 10.0, 100.0, 1000.0])
+    quantised = quantise(model, ("grouped",), {"x": 1.0, "y": 1.0}, INT8, {"x": means})
+    values = constants(quantised.graph)
+    lost = (kernel - values["w_quantised"] * values["w_scale"][:, None, None, None])[..., 0, 0]
+    by_hand = [lost[out] @ means[:2] if out < 2 else lost[out] @ means[2:] for out in range(4)]
+    np.testing.assert_allclose(values["grouped_bias_corrected"], by_hand, rtol=1e-4)
+
+
+def test_convolutions_of_computed_weights_are_no_candidates() -> None:
+    model = load_named(two_convolutions())
+    assert [node.name for node in convolutions(model)] == list(BOTH)
+    next(node for node in model.graph.node if node.name == "conv2").input[1] = "computed"
+    assert [node.name for node in convolutions(model)] == ["conv1"]
+
+
+def test_the_same_input_gives_the_same_bytes(clips: dict[str, float], tmp_path: Path) -> None:
+    first, again = (quantise(load_named(two_convolutions()), BOTH, clips, INT8).SerializeToString() for _ in range(2))
+    assert first == again
