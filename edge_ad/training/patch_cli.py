@@ -27,11 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--enlarged", type=_positive, default=64, help="side of a patch before the backbone (default: 64; paper: 224)"
     )
-    parser.add_argument("--steps", type=_positive, default=1200, help="(default: 1,200; the paper: 50,000)")
+    parser.add_argument("--steps", type=_positive, default=4500, help="(default: 4,500; the paper: 50,000)")
     parser.add_argument("--batch", type=_positive, default=64, help="patches a step (default: 64, as the paper's)")
     parser.add_argument("--distillation", type=_weight, default=1.0, help="lambda_k, its weight (default: 1)")
     parser.add_argument("--metric", type=_weight, default=0.0, help="lambda_m, weight of the triplets (default: 0)")
-    parser.add_argument("--compactness", type=_weight, default=1.0, help="lambda_c, its weight (default: 1)")
+    parser.add_argument("--compactness", type=_weight, default=0.1, help="lambda_c, its weight (default: 0.1)")
     parser.add_argument("--margin", type=_weight, default=1.0, help="delta of the triplets (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
 
