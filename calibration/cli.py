@@ -62,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="share of good parts the threshold may reject (default: 0.01)",
     )
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE", help="write the report as a page, with each convolution's harm as a plot"
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
@@ -93,6 +96,10 @@ def run(arguments: argparse.Namespace) -> int:
         false_reject_rate=arguments.false_reject_rate,
     )
     report = calibrate(Bundle(arguments.bundle), options)
+    if arguments.page:
+        from calibration.page import write_calibration_page
+
+        write_calibration_page(arguments.page, arguments.bundle.name, report)
     print(json.dumps(report, indent=2) if arguments.json else _as_table(report))
     return 0
 

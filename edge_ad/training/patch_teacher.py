@@ -53,8 +53,8 @@ class PatchTeacherOptions:
     The paper trains 50,000 steps of 64 patches of ImageNet with Adam at 2e-4, and enlarges patches to 224 pixels.
     With fewer steps a higher peak with warm-up and cosine decay gets further, and enlarging to 64 pixels leaves
     most of the time to the teacher. The weights of the terms are those the paper found best for textures and
-    objects, distillation and compactness without triplets, with a tenth of the compactness: a short training has no time
-    for more.
+    objects, distillation and compactness without triplets, but a tenth of the compactness: a short training has no
+    time for more.
     """
 
     images: Path
