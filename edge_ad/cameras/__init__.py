@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from edge_ad.cameras.camera import Camera, CameraState
+from edge_ad.cameras.acquisition import CameraState
+from edge_ad.cameras.camera import Camera
 from edge_ad.cameras.checks import ImageChecks
 from edge_ad.cameras.driver import Driver
 from edge_ad.cameras.files import ImageFiles, VideoFile
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 SCHEMES = {
+    "genicam": "genicam://SERIAL: a GigE Vision or USB3 Vision camera by serial number, model or address; * for any",
     "synthetic": "synthetic://640x480?fps=10&defects=0.1: drawn parts",
     "file": "a path, or file:///folder?fps=10&loop=1: a folder of images, an image or a video",
 }
@@ -130,6 +132,15 @@ def _driver_of(uri: CameraUri, options: CameraOptions) -> Callable[[], Driver]:
 
             scene = _scene(uri)
             return lambda: SyntheticDriver(scene, options)
+        case "genicam":
+            from edge_ad.cameras.genicam import GenicamDriver
+
+            settings: dict[str, Any] = uri.numbers(fps=float, packet_size=int, packet_delay_ns=int)
+            return lambda: GenicamDriver(uri.place.rstrip("/"), options, **settings)
+        case "gst":
+            from edge_ad.cameras.gstreamer import GStreamerDriver
+
+            return lambda: GStreamerDriver(uri.place, options)
         case "" | "file":
             from edge_ad.cameras.recorded import RecordedDriver
 
