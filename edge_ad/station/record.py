@@ -114,6 +114,16 @@ class Record:
             self._models[model] = int(found)
         return self._models[model]
 
+    def remember(self, name: str, value: str) -> None:
+        """Keep a value under a name, from one start of the station to the next."""
+        with self._transaction():
+            self._connection.execute("INSERT OR REPLACE INTO remembered VALUES (?, ?)", (name, value))
+
+    def remembered(self, name: str) -> str | None:
+        """The value that was kept, None if there is none."""
+        row = self._connection.execute("SELECT value FROM remembered WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
     def register(self, publishers: Sequence[str]) -> dict[str, int]:
         """Up to which id each publisher has delivered; a new one begins after the newest verdict."""
         newest = self.newest_id

@@ -51,6 +51,7 @@ class Recorder:
         self._record, self._make_room = record, make_room
         self._waiting: deque[_Waiting] = deque()
         self._delivered: dict[str, int] = {}
+        self._to_remember: dict[str, str] = {}
         self._changed = threading.Condition()
         self._stopping = False
         self._give_up_s = float("inf")
@@ -76,6 +77,13 @@ class Recorder:
         """Remember, at leisure, that a publisher has delivered up to this id."""
         with self._changed:
             self._delivered[publisher] = verdict_id
+
+    def remember(self, name: str, value: str, timeout_s: float = 10.0) -> bool:
+        """Keep a value from one start to the next; False if it was not on the disk within the time."""
+        with self._changed:
+            self._to_remember[name] = value
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: name not in self._to_remember, timeout_s)
 
     def wait_beyond(self, verdict_id: int, timeout_s: float) -> bool:
         """Wait until a verdict after this one is on the disk; False if there is none within the time."""
@@ -113,7 +121,7 @@ class Recorder:
 
     def _next(self) -> tuple[list[_Waiting], bool]:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._stopping, TICK_S)
+            self._changed.wait_for(lambda: self._waiting or self._to_remember or self._stopping, TICK_S)
             return list(self._waiting), self._stopping
 
     def _commit(self, batch: list[_Waiting]) -> None:
@@ -123,6 +131,11 @@ class Recorder:
         if batch or delivered:
             recorded = self._record.add([item.verdict for item in batch], delivered)
             self._tell(batch, recorded, delivered)
+        for name, value in list(self._to_remember.items()):
+            self._record.remember(name, value)
+            with self._changed:
+                del self._to_remember[name]
+                self._changed.notify_all()
         if is_due:
             self._record.trim()
             self.used_bytes = self._record.used_bytes

@@ -66,6 +66,7 @@ MIGRATIONS = (
     CREATE INDEX verdicts_by_part ON verdicts (part_id) WHERE part_id IS NOT NULL;
     CREATE INDEX verdicts_not_good ON verdicts (time_ns) WHERE verdict != 'good';
     CREATE TABLE deliveries (publisher TEXT PRIMARY KEY, verdict_id INTEGER NOT NULL);
+    CREATE TABLE remembered (name TEXT PRIMARY KEY, value TEXT NOT NULL);
     """,
 )
 

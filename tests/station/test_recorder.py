@@ -133,6 +133,15 @@ def test_deliveries_are_on_the_disk_after_a_stop_and_soon_without_one(record: Re
     assert record.register(["mqtt", "webhook"]) == {"mqtt": 5, "webhook": 6}
 
 
+def test_what_is_to_be_remembered_is_on_the_disk_when_the_call_returns(record: Record) -> None:
+    assert record.remembered("recipe") is None
+    recorder = Recorder(record)
+    recorder.start()
+    assert recorder.remember("recipe", "flange") and recorder.remember("recipe", "housing")
+    assert recorder.stop(10)
+    assert record.remembered("recipe") == "housing"
+
+
 def test_the_database_is_kept_within_its_limit_while_verdicts_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
