@@ -42,7 +42,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         chosen = _contenders(methods, settings, f"-{dataset}", arguments)
         if not chosen:
             continue
-        found[dataset] = compare(arguments.data / dataset, chosen, fp16=arguments.fp16)
+        found[dataset] = compare(arguments.data / dataset, chosen, fp16=arguments.fp16, budget=arguments.budget)
         if arguments.pages:
             write_comparison(arguments.pages / f"{dataset}.html", found[dataset])
     return {
@@ -76,6 +76,7 @@ def _command(arguments: argparse.Namespace) -> str:
     words = ["python -m benchmarks accuracy --data DATA --runs RUNS"]
     words += ["--weights RESNET18"] if arguments.weights else []
     words += ["--trained-only"] if arguments.trained_only else []
+    words += [f"--budget {arguments.budget:g}"] if arguments.budget else []
     words += ["--fp16"] if arguments.fp16 else []
     words += [f"--datasets {' '.join(arguments.datasets)}"] if tuple(arguments.datasets) != DATASETS else []
     words += [f"--methods {' '.join(arguments.methods)}"] if arguments.methods != ["all"] else []

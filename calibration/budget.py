@@ -32,7 +32,7 @@ class Trial:
     """What a graph cost on the judge's frames.
 
     Attributes:
-        image_auroc: On the labelled images, where there are any.
+        image_auroc: On the labelled images, where there are any and they were needed.
         used: Share of the budget; it holds up to 1.
     """
 
@@ -93,13 +93,21 @@ class Judge:
         """On the frames alone."""
         return self._cost(self._session(graph))
 
-    def trial(self, graph: bytes) -> Trial:
-        """On the frames, and on the labelled images where there are any."""
+    def trial(self, graph: bytes, *, whole: bool) -> Trial:
+        """On the frames, and on the labelled images where there are any.
+
+        Args:
+            whole: Also where the maps alone exceed the budget, which labels cannot mend.
+        """
         session = self._session(graph)
         cost = self._cost(session)
-        auroc = None if self.labelled is None else image_auroc(session, self.labelled)
-        lost = None if auroc is None or self.auroc is None else self.auroc - auroc
-        return Trial(cost=cost, image_auroc=auroc, used=self.budget.used(cost, lost))
+        if self.labelled is None or self.auroc is None:
+            return Trial(cost=cost, image_auroc=None, used=self.budget.used(cost, None))
+        of_maps = self.budget.used(cost, 0.0)
+        if of_maps > 1 and not whole:
+            return Trial(cost=cost, image_auroc=None, used=of_maps)
+        auroc = image_auroc(session, self.labelled)
+        return Trial(cost=cost, image_auroc=auroc, used=self.budget.used(cost, self.auroc - auroc))
 
     def _session(self, graph: bytes) -> Any:
         return open_session(graph, "a candidate", integer_kernels=self.integer_kernels)

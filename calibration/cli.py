@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test", type=Path, metavar="DATASET", help="labelled data set: AUROC of each precision, and of the budget"
     )
-    parser.add_argument("--normal-class", metavar="NAME", help="the class of good parts in --test (default: good)")
+    parser.add_argument("--normal-class", metavar="NAME", help="the class of good parts (default: good)")
     parser.add_argument(
         "--precision",
         action="append",

@@ -48,7 +48,7 @@ class CalibrationOptions:
     Attributes:
         images: Normal images of the camera's size: a plain folder, or a data set's train/good (and validation/good).
         test: A data set with labelled test images, for the AUROC of each precision and for the budget.
-        normal_class: The class of good parts in `test`, as open_dataset takes it.
+        normal_class: The class of good parts, as open_dataset takes it.
         precisions: Of "fp16", "int8", "fp8". float32's threshold is refitted as well.
         budget: Points of image AUROC that a precision may lose; see calibration.budget.
         false_reject_rate: Share of normal parts that may be rejected.
@@ -73,7 +73,7 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
         BundleError: The bundle cannot be read or written; then it is as it was before.
     """
     size = (bundle.manifest.input.height, bundle.manifest.input.width)
-    paths = _normal_images(options.images, size)
+    paths = _normal_images(options, size)
     unseen, note = _unseen(paths, bundle)
     labelled = open_dataset(options.test, options.normal_class) if options.test else None
     content = bundle.read(bundle.precision("fp32").graph)
@@ -176,8 +176,9 @@ def _store(
         edit.manifest = dataclasses.replace(edit.manifest, precisions=entries)
 
 
-def _normal_images(folder: Path, size: tuple[int, int]) -> list[Path]:
-    dataset = open_dataset(folder)
+def _normal_images(options: CalibrationOptions, size: tuple[int, int]) -> list[Path]:
+    folder = options.images
+    dataset = open_dataset(folder, options.normal_class)
     paths = [*dataset.train, *dataset.validation]
     if len(paths) < MIN_IMAGES:
         raise TooFewImages(

@@ -65,9 +65,10 @@ class Journal:
         row = self._remembered("cost", graph, lambda: dataclasses.asdict(self.judge.cost(graph)))
         return Cost(**row)
 
-    def trial(self, graph: bytes) -> Trial:
+    def trial(self, graph: bytes, *, whole: bool = False) -> Trial:
         """As Judge.trial."""
-        row = self._remembered("trial", graph, lambda: dataclasses.asdict(self.judge.trial(graph)))
+        kind = "whole trial" if whole else "trial"
+        row = self._remembered(kind, graph, lambda: dataclasses.asdict(self.judge.trial(graph, whole=whole)))
         return Trial(**(row | {"cost": Cost(**row["cost"])}))
 
     def _remembered(self, kind: str, graph: bytes, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def fewest_left_out(layers: Sequence[str], make: Make, journal: Journal, what: s
     def trial(left_out: Sequence[str]) -> Trial:
         return journal.trial(make(tuple(layer for layer in layers if layer in left_out)))
 
-    plain = trial(())
+    plain = journal.trial(make(()), whole=True)
     if plain.within_budget or not layers:
         return SearchResult(left_out=(), sensitivity={}, plain=plain, chosen=plain)
     sensitivity = {}

@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="runs, bundles and measurements, named after their methods; finished ones are taken as they are "
         "(default: REPORT's name with _runs)",
     )
+    parser.add_argument("--normal-class", metavar="NAME", help="the class of good parts (default: good)")
     add_choices(parser)
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
 
@@ -46,6 +47,13 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=int, metavar="N", help="of every method that trains in steps: a quick look")
     parser.add_argument("--fp16", action="store_true", help="judge FP16 as well as float32 and INT8")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        metavar="POINTS",
+        help="percentage points of image AUROC that INT8 may lose, with the test images' labels shown to calibration "
+        "(default: calibration sees normal images and synthetic defects alone)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -58,7 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
     methods = chosen_methods(arguments.methods)
     settings = parse_settings(arguments.settings, methods, arguments.steps)
     runs = arguments.runs or arguments.output.with_name(f"{arguments.output.stem}_runs")
-    found = compare(arguments.dataset, contenders(methods, runs, settings), fp16=arguments.fp16)
+    found = compare(
+        arguments.dataset,
+        contenders(methods, runs, settings),
+        fp16=arguments.fp16,
+        budget=arguments.budget,
+        normal_class=arguments.normal_class,
+    )
     page = write_comparison(arguments.output, found)
     if arguments.json:
         print(json.dumps(found.to_json(), indent=2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +23,20 @@ from edge_ad.training.train import train
 __all__ = ["deploy", "finished_run"]
 
 
-def deploy(contender: Contender, dataset: Dataset, data: str, precisions: Sequence[str]) -> Bundle:
+def deploy(
+    contender: Contender,
+    dataset: Dataset,
+    data: str,
+    precisions: Sequence[str],
+    *,
+    budget: float | None = None,
+    normal_class: str | None = None,
+) -> Bundle:
     """The contender's bundle with float32 and `precisions`.
 
     Args:
         data: The fingerprint of the data set.
+        budget, normal_class: As `compare` takes them.
 
     Raises:
         TrainingError: The finished run has other settings, or saw other images.
@@ -34,10 +44,14 @@ def deploy(contender: Contender, dataset: Dataset, data: str, precisions: Sequen
     """
     run = finished_run(contender, dataset)
     made_from = {"edge_ad": __version__, "model": fingerprint(run / "model.safetensors"), "data": data}
+    options = CalibrationOptions(images=dataset.root, precisions=tuple(precisions), normal_class=normal_class)
+    if budget is not None:
+        made_from["budget"] = repr(budget)
+        options = dataclasses.replace(options, test=dataset.root, budget=budget)
 
     def make() -> dict[str, str]:
         bundle = export(run, contender.bundle, force=True)
-        calibrate(bundle, CalibrationOptions(images=dataset.root, precisions=tuple(precisions)))
+        calibrate(bundle, options)
         return _graphs(bundle)
 
     memory = contender.run.with_name(f"{contender.run.name}.bundle.json")

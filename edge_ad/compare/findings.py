@@ -33,7 +33,8 @@ class Row:
         changed_options: What the run did not leave at the method's defaults.
         float_layers: Convolutions that INT8 leaves in float16 or float32; None for other precisions.
         convolutions: How many there are; None for other precisions than INT8.
-        within_limits: Whether INT8 keeps to calibration's limits; None for other precisions.
+        within_limits: Whether INT8 keeps to calibration's budget; None for other precisions.
+        plain_image_auroc: With every convolution in INT8; None where calibration saw no labels.
     """
 
     method: str
@@ -63,6 +64,7 @@ class Row:
     float_layers: int | None = None
     convolutions: int | None = None
     within_limits: bool | None = None
+    plain_image_auroc: float | None = None
 
     def interval(self, figure: str) -> tuple[float, float] | None:
         """Within which a figure lies: 95 % of an accuracy, half of the frames of the latency; None where unknown."""

@@ -31,18 +31,28 @@ __all__ = ["compare"]
 SHOWN = "int8"  # what a station runs
 
 
-def compare(folder: Path, contenders: Sequence[Contender], *, fp16: bool = False) -> Comparison:
+def compare(
+    folder: Path,
+    contenders: Sequence[Contender],
+    *,
+    fp16: bool = False,
+    budget: float | None = None,
+    normal_class: str | None = None,
+) -> Comparison:
     """Judge all contenders on the test images of a data set.
 
     Args:
         folder: A data set with good and defective test images.
         contenders: Each with a run of its own, whose bundle and measurements are kept beside it.
         fp16: Judge FP16 as well as float32 and INT8.
+        budget: Points of image AUROC that INT8 and FP16 may lose on these test images, whose labels calibration then
+            sees; None: it sees normal images and synthetic defects alone.
+        normal_class: As open_dataset takes it.
 
     Raises:
         DatasetLayoutError: The data set has no good or no defective test images.
     """
-    dataset = open_dataset(folder)
+    dataset = open_dataset(folder, normal_class)
     _check_labels(dataset)
     data = fingerprint({name: value for name, value in vars(dataset).items() if name != "root"})
     precisions = ("fp32", "fp16", "int8") if fp16 else ("fp32", "int8")
@@ -51,7 +61,7 @@ def compare(folder: Path, contenders: Sequence[Contender], *, fp16: bool = False
     for number, contender in enumerate(contenders, 1):
         print(f"{number} of {len(contenders)} methods: {contender.method}", file=sys.stderr, flush=True)
         try:
-            bundle = deploy(contender, dataset, data, precisions[1:])
+            bundle = deploy(contender, dataset, data, precisions[1:], budget=budget, normal_class=normal_class)
             judged += [judge(contender, bundle, precision, dataset, data) for precision in precisions]
         except Exception as error:  # whatever it is, the other methods' hours are not lost
             failures.append(Failure(method=contender.method, error=_explained(error)))
@@ -142,6 +152,7 @@ def _quantised(report: dict[str, Any]) -> dict[str, Any]:
         "float_layers": len(report["float_layers"]),
         "convolutions": len(report["work_share"]),
         "within_limits": report["within_limits"],
+        "plain_image_auroc": report["plain"]["image_auroc"],
     }
 
 

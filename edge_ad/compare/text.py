@@ -11,7 +11,8 @@ __all__ = ["LEGEND", "as_text", "table_cells"]
 
 MARKS = {"best": "★ ", "tied": "≈ ", None: ""}
 LEGEND = """★ best of its column; ≈ not distinguishable from it, as their intervals overlap. In brackets the 95 %
-interval, of latency the quartiles. INT8 keeps: convolutions it leaves in float16."""
+interval, of latency the quartiles. INT8 keeps: convolutions it leaves in float16; all in INT8: image AUROC
+without that."""
 
 
 def table_cells(rows: Sequence[Row], *, with_intervals: Collection[str] | None = None) -> list[list[str]]:
@@ -23,6 +24,8 @@ def table_cells(rows: Sequence[Row], *, with_intervals: Collection[str] | None =
     columns = [one for one in FIGURES if any(one.value(row) is not None for row in rows)]
     marks = [one.standings(rows) for one in columns]
     heads = ["method", "precision", *(one.title for one in columns), "false rejects", "missed", "INT8 keeps"]
+    with_plain = any(row.plain_image_auroc is not None for row in rows)
+    heads += ["all in INT8"] if with_plain else []
     lines = [heads]
     for index, row in enumerate(rows):
         figures = []
@@ -30,6 +33,7 @@ def table_cells(rows: Sequence[Row], *, with_intervals: Collection[str] | None =
             interval = one.interval_text(row) if with_intervals is None or one.key in with_intervals else None
             figures.append(_cell(one, row, mark[index]) + (f" [{interval}]" if interval else ""))
         lines.append([row.method, PRECISIONS[row.precision], *figures, *_verdicts(row), _kept(row)])
+        lines[-1] += [_plain(row)] if with_plain else []
     return lines
 
 
@@ -45,6 +49,11 @@ def _verdicts(row: Row) -> list[str]:
 def _kept(row: Row) -> str:
     """Convolutions that INT8 leaves in higher precision."""
     return "" if row.float_layers is None else f"{row.float_layers} of {row.convolutions}"
+
+
+def _plain(row: Row) -> str:
+    """Image AUROC with every convolution in INT8."""
+    return "" if row.plain_image_auroc is None else f"{row.plain_image_auroc:.3f}"
 
 
 def as_text(found: Comparison) -> str:

@@ -24,8 +24,8 @@ FAILURE = Failure(method="lost", error="WeightsNotFound: No weights.\n  fix: --w
 class Compared(list[tuple[Path, list[Contender], bool]]):
     """In place of `compare`: writes down what it was asked."""
 
-    def __call__(self, folder: Path, contenders: list[Contender], *, fp16: bool) -> Comparison:
-        self.append((folder, contenders, fp16))
+    def __call__(self, folder: Path, contenders: list[Contender], *, fp16: bool, budget: float | None) -> Comparison:
+        self.append((folder, contenders, fp16, budget))
         return comparison(ROWS, (FAILURE,))
 
 
@@ -55,8 +55,9 @@ def measured(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any
 
 def test_finished_runs_are_taken_as_they_are_and_the_rest_is_trained_as_asked(measured, tmp_path, runs):
     asked = ("--methods", "simplenet", "efficientad-s", "--weights", "r18.pth", "--set", "simplenet.steps=7", "--fp16")
-    (nuts, of_nuts, fp16), (cookies, of_cookies, _) = measured(*asked)
+    (nuts, of_nuts, fp16, budget), (cookies, of_cookies, *_) = measured(*asked, "--budget", "0.2")
     assert (nuts, cookies, fp16) == (tmp_path / "data" / "nuts", tmp_path / "data" / "cookies", True)
+    assert budget == 0.2
     assert [(one.run, one.settings) for one in of_nuts] == [
         (runs / "simplenet-nuts", {}),
         (runs / "efficientad-s-nuts", {}),  # takes no backbone
@@ -66,7 +67,7 @@ def test_finished_runs_are_taken_as_they_are_and_the_rest_is_trained_as_asked(me
 
 
 def test_what_is_not_trained_can_be_left_out(measured, tmp_path):
-    ((nuts, contenders, _),) = measured("--trained-only")
+    ((nuts, contenders, *_),) = measured("--trained-only")
     assert nuts.name == "nuts"
     assert [one.method for one in contenders] == ["simplenet"]
     assert list(json.loads((tmp_path / "results" / "accuracy.json").read_text())["datasets"]) == ["nuts"]

@@ -52,12 +52,28 @@ def test_image_auroc_is_the_share_of_pairs_in_order(tmp_path: Path) -> None:
     ]
     pairs = [scores[b] > scores[g] for b in range(7) for g in range(7) if truth[b] and not truth[g]]
     dataset = Dataset(root=tmp_path, train=(), validation=(), test=tuple(items))
-    assert image_auroc(session, dataset) == pytest.approx(sum(pairs) / len(pairs))
+    auroc = sum(pairs) / len(pairs)
+    assert image_auroc(session, dataset) == pytest.approx(auroc)
+
+    judge, _ = judge_of(two_convolutions(), tmp_path / "frames", points=5.0)
+    judge.labelled, judge.auroc = dataset, auroc + 0.02
+    trial = judge.trial(two_convolutions(), whole=False)
+    assert trial.image_auroc == pytest.approx(auroc) and trial.used == pytest.approx(0.4), "2 of 5 points lost"
+
+
+def test_labels_are_not_asked_where_the_maps_are_lost_already(tmp_path: Path) -> None:
+    judge, _ = judge_of(two_convolutions(), tmp_path / "frames")
+    path = write_images(tmp_path / "one", 1)[0]
+    items = tuple(TestImage(path=path, defect=defect, masks=None) for defect in ("good", "scratch"))
+    judge.labelled, judge.auroc = Dataset(root=tmp_path, train=(), test=items), 0.5
+    other = two_convolutions(gain=-0.05)
+    assert judge.trial(other, whole=False).image_auroc is None and judge.trial(other, whole=False).used > 1
+    assert judge.trial(other, whole=True).image_auroc == 0.5
 
 
 def test_a_trial_knows_what_labels_say(tmp_path: Path) -> None:
     judge, _ = judge_of(two_convolutions(), tmp_path / "frames")
-    assert judge.trial(two_convolutions()).image_auroc is None
-    assert judge.trial(two_convolutions()).used == pytest.approx(0, abs=1e-6)
-    worse = judge.trial(two_convolutions(gain=0.2))
+    assert judge.trial(two_convolutions(), whole=True).image_auroc is None
+    assert judge.trial(two_convolutions(), whole=True).used == pytest.approx(0, abs=1e-6)
+    worse = judge.trial(two_convolutions(gain=0.2), whole=True)
     assert worse.used > 1 and not worse.within_budget

@@ -29,7 +29,7 @@ class Harms:
         total = sum(harm for layer, harm in self.harm.items() if layer not in graph.decode())
         return dataclasses.replace(NOTHING, score_shift_mean=total)
 
-    def trial(self, graph: bytes) -> Trial:
+    def trial(self, graph: bytes, *, whole: bool = False) -> Trial:
         cost = self.cost(graph)
         return Trial(cost=cost, image_auroc=None, used=cost.score_shift_mean)
 
@@ -61,7 +61,7 @@ def test_what_proves_harmless_beside_others_is_taken_back() -> None:
     """`a` looks worst alone, yet all that matters is `b`."""
 
     class Odd(Harms):
-        def trial(self, graph: bytes) -> Trial:
+        def trial(self, graph: bytes, *, whole: bool = False) -> Trial:
             return Trial(cost=self.cost(graph), image_auroc=None, used=0.5 if b"b" in graph else 2.0)
 
     found = search(Odd({"a": 3.0, "b": 2.0, "c": 1.0} | dict.fromkeys("defghij", 0.0)))
@@ -70,7 +70,7 @@ def test_what_proves_harmless_beside_others_is_taken_back() -> None:
 
 def test_where_nothing_helps_all_are_left_out_and_said_to_miss() -> None:
     class Hopeless(Harms):
-        def trial(self, graph: bytes) -> Trial:
+        def trial(self, graph: bytes, *, whole: bool = False) -> Trial:
             return Trial(cost=self.cost(graph), image_auroc=None, used=2.0)
 
     found = search(Hopeless(dict.fromkeys(LAYERS, 1.0)))
