@@ -1,21 +1,23 @@
-"""ONNX bytes to engine bytes in small steps: parse, check, configure, build. The same for both flavours."""
+"""ONNX bytes to engine bytes in small steps: parse, check, configure, build, confirm. The same for every TensorRT."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from build_engines.config import config_from_entry
+from build_engines.confirm import Confirmation, confirm
 from build_engines.monitor import TOTAL, Build, progress_monitor
-from build_engines.targets import PORTABLE, compiles_for_others
-from edge_ad.backends.flavours import INPUT, Flavour, capturing_logger, explain
+from build_engines.precision import asked_precisions
+from build_engines.problems import build_logger, fatal, telling
+from build_engines.tensorrt8 import Graph8, graph_for_tensorrt8, types_weakly
+from edge_ad.backends.flavours import INPUT, Flavour, explain
 from edge_ad.backends.onnxruntime import OUTPUTS
 from edge_ad.errors import EngineBuildFailed
 from edge_ad.manifest import EngineEntry
 from edge_ad.progress import Progress
 
-__all__ = ["Network", "config_from_entry", "engine_from_network", "engine_from_onnx", "network_from_onnx"]
-
-_LEGACY_FLAGS: dict[str, list[str]] = {"fp32": [], "fp16": ["FP16"], "int8": ["INT8"], "fp8": ["FP8"]}
+__all__ = ["Compiled", "Network", "engine_from_network", "engine_from_onnx", "network_from_onnx"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,6 +26,7 @@ class Network:
 
     Attributes:
         source: The ONNX file, for messages.
+        graph8: What a TensorRT that types weakly was given instead of the graph; None for others.
     """
 
     flavour: Flavour
@@ -32,21 +35,53 @@ class Network:
     parser: Any
     builder: Any
     logger: Any
+    graph8: Graph8 | None
+
+    def errors(self) -> list[str]:
+        """What TensorRT complained of since the parser began."""
+        return telling(self.logger.problems)
 
 
-def engine_from_onnx(graph: bytes, entry: EngineEntry, *, source: str, flavour: Flavour) -> bytes:
+@dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """An engine that was built.
+
+    Attributes:
+        confirmation: Whether its convolutions run in the graph's precision.
+        remarks: Errors TensorRT logged on candidates that it then did not use.
+        timing_cache: With the measurements of this build; None where none was asked for.
+    """
+
+    content: bytes
+    confirmation: Confirmation
+    remarks: tuple[str, ...] = ()
+    timing_cache: bytes | None = None
+
+
+def engine_from_onnx(
+    graph: bytes, entry: EngineEntry, *, source: str, flavour: Flavour, timing_cache: bytes | None = None
+) -> Compiled:
     """Compile a graph.
 
     Args:
         graph: The ONNX file's bytes.
         entry: What to make of it. Plain TensorRT compiles for this machine's GPU whatever its target says.
         source: The ONNX file's path, for messages.
+        timing_cache: The measurements of earlier builds; empty to begin with; None: keep none.
 
     Raises:
-        EngineBuildFailed: Naming the node where TensorRT names it.
+        EngineBuildFailed: Naming the node where TensorRT names it, or the layers that run in another precision.
     """
     network = network_from_onnx(graph, source=source, flavour=flavour)
-    return engine_from_network(network, config_from_entry(network, entry), entry)
+    config = config_from_entry(network, entry, timing_cache)
+    content, remarks = engine_from_network(network, config, entry)
+    asked = asked_precisions(network.definition, flavour.trt, network.graph8.types if network.graph8 else {})
+    return Compiled(
+        content=content,
+        confirmation=confirm(content, asked, entry, source=source, flavour=flavour),
+        remarks=tuple(remarks),
+        timing_cache=None if timing_cache is None else bytes(config.get_timing_cache().serialize()),
+    )
 
 
 def network_from_onnx(graph: bytes, *, source: str, flavour: Flavour) -> Network:
@@ -55,14 +90,22 @@ def network_from_onnx(graph: bytes, *, source: str, flavour: Flavour) -> Network
     Raises:
         EngineBuildFailed: The parser refuses a node, or the graph does not have a bundle's inputs and outputs.
     """
-    logger = capturing_logger(flavour.trt)
+    graph8 = graph_for_tensorrt8(graph, source) if types_weakly(flavour.trt) else None
+    logger = build_logger(flavour.trt)
+    logger.problems.clear()
     builder = flavour.trt.Builder(logger)
     definition = builder.create_network(_network_flags(flavour.trt))
     parser = flavour.trt.OnnxParser(definition, logger)
-    if not parser.parse(graph):
+    if not parser.parse(graph8.content if graph8 else graph):
         raise _refused(parser, source, flavour)
     network = Network(
-        flavour=flavour, source=source, definition=definition, parser=parser, builder=builder, logger=logger
+        flavour=flavour,
+        source=source,
+        definition=definition,
+        parser=parser,
+        builder=builder,
+        logger=logger,
+        graph8=graph8,
     )
     _check_contract(network)
     return network
@@ -115,33 +158,11 @@ def _listing(dtypes: dict[str, Any]) -> str:
     return ", ".join(f"{name} {dtype.name.lower()}" for name, dtype in dtypes.items())
 
 
-def config_from_entry(network: Network, entry: EngineEntry) -> Any:
-    """A trt.IBuilderConfig: the graph's precision, one target, batches of 1 to the entry's `max_batch`."""
-    trt, config = network.flavour.trt, network.builder.create_builder_config()
-    config.clear_flag(trt.BuilderFlag.TF32)
-    if not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
-        # A weakly typed TensorRT ignores a graph's FP16 or Q/DQ unless the builder may use them.
-        for name in _LEGACY_FLAGS[entry.precision]:
-            config.set_flag(getattr(trt.BuilderFlag, name))
-    if entry.target != PORTABLE and compiles_for_others(network.flavour):
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(trt.ComputeCapability, entry.target.upper()), 0)
-    config.add_optimization_profile(_batch_profile(network, entry.max_batch))
-    return config
-
-
-def _batch_profile(network: Network, max_batch: int) -> Any:
-    profile = network.builder.create_optimization_profile()
-    frame = tuple(network.definition.get_input(0).shape)[1:]
-    profile.set_shape(INPUT, (1, *frame), (max_batch, *frame), (max_batch, *frame))
-    return profile
-
-
-def engine_from_network(network: Network, config: Any, entry: EngineEntry) -> bytes:
-    """Build, showing progress.
+def engine_from_network(network: Network, config: Any, entry: EngineEntry) -> tuple[bytes, list[str]]:
+    """Build, showing progress; returns the engine and TensorRT's remarks on candidates it dropped.
 
     Raises:
-        EngineBuildFailed: With the errors TensorRT logged.
+        EngineBuildFailed: With the errors TensorRT logged, even if it made an engine all the same.
         KeyboardInterrupt: Ctrl-C; the build ended at its next step.
     """
     with Progress(f"{entry.precision} engine for {entry.target}", TOTAL) as progress:
@@ -151,16 +172,25 @@ def engine_from_network(network: Network, config: Any, entry: EngineEntry) -> by
         with build.interruptible():
             plan = network.builder.build_serialized_network(network.definition, config)
         build.raise_failure()
-        if plan is None:  # TensorRT reports failure by returning None
-            raise _not_built(network, entry)
+        errors = network.errors()
+        if plan is None or fatal(errors):  # TensorRT reports failure by returning None
+            raise _not_built(network, entry, errors if plan is None else fatal(errors), made=plan is not None)
         build.complete()
-    return bytes(plan)
+    return bytes(plan), errors
 
 
-def _not_built(network: Network, entry: EngineEntry) -> EngineBuildFailed:
+def _not_built(network: Network, entry: EngineEntry, errors: list[str], *, made: bool) -> EngineBuildFailed:
+    title = f"{network.flavour.title} {network.flavour.version}"
+    text = " ".join(errors).lower()
+    if "memory" in text or "workspace" in text:
+        fix = "free GPU memory; give more with --workspace where it was limited, or less where the GPU is small"
+    else:
+        fix = "try another --target or --precision, or a newer TensorRT"
     return EngineBuildFailed(
-        f"{network.source}: {network.flavour.title} {network.flavour.version} cannot build it for {entry.target}.",
-        expected="a graph it has kernels for",
-        got=explain(network.logger.problems),
-        fix="try another --target or --precision, or a newer TensorRT",
+        f"{network.source}: {title} made an engine for {entry.target} and logged errors, so it is not used."
+        if made
+        else f"{network.source}: {title} cannot build it for {entry.target}.",
+        expected="a build without errors" if made else "a graph it has kernels for",
+        got=explain(errors),
+        fix=fix,
     )

@@ -7,7 +7,6 @@ import errno
 import os
 import signal
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,13 +14,15 @@ from onnx import helper
 
 from build_engines import BuildOptions, build
 from build_engines import builder as builder_module
+from build_engines import config as config_module
 from build_engines import engine as engine_module
 from build_engines import targets as targets_module
-from build_engines.engine import config_from_entry, network_from_onnx
+from build_engines.config import config_from_entry
+from build_engines.engine import network_from_onnx
 from edge_ad.backends.flavours import Flavour, load_flavour
 from edge_ad.bundle import Bundle, sha256
 from edge_ad.errors import BundleError, BundleMismatch, EngineBuildFailed, NoGpu
-from edge_ad.manifest import EngineEntry
+from edge_ad.manifest import EngineEntry, EngineSettings
 from edge_ad.progress import Progress
 from tests.tiny_bundle import FILES, HEIGHT, WIDTH, needs_rtx, replace_graph, tiny_bundle, tiny_graph
 
@@ -86,7 +87,7 @@ def test_second_run_builds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     second = build(Bundle(bundle.path), SM89)
 
-    assert second == [dataclasses.replace(engine, seconds=0.0, cached=True) for engine in first]
+    assert second == [dataclasses.replace(engine, seconds=0.0, cached=True, notes=()) for engine in first]
     assert _contents(bundle.path) == before
 
 
@@ -100,6 +101,7 @@ def _never(*args: object, **kwargs: object) -> bytes:
         pytest.param({"force": True}, id="force"),
         pytest.param({"max_batch": 4}, id="larger-batch"),
         pytest.param({"targets": ("sm86",)}, id="other-target"),
+        pytest.param({"settings": EngineSettings(workspace_mib=256)}, id="other-settings"),
     ],
 )
 def test_changed_options_build_again(tmp_path: Path, change: dict[str, Any]) -> None:
@@ -195,7 +197,7 @@ def test_what_is_no_bundle_graph_is_refused(graph: bytes, rtx: Flavour) -> None:
 def test_builder_error_carries_tensorrts_log(rtx: Flavour, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch profile that asks for less than its least makes the builder, not the parser, fail."""
     monkeypatch.setattr(
-        engine_module, "_batch_profile", lambda network, batch: network.builder.create_optimization_profile()
+        config_module, "_batch_profile", lambda network, entry: network.builder.create_optimization_profile()
     )
 
     with pytest.raises(EngineBuildFailed, match=r"model\.onnx.*cannot build it for sm89") as caught:
@@ -231,7 +233,7 @@ def test_config_is_the_graphs_precision_and_one_target(rtx: Flavour) -> None:
 def test_batch_profile_runs_from_one_to_the_largest(rtx: Flavour) -> None:
     network = network_from_onnx(tiny_graph(), source="model.onnx", flavour=rtx)
 
-    shapes = engine_module._batch_profile(network, 8).get_shape("image")
+    shapes = config_module._batch_profile(network, _entry(max_batch=8)).get_shape("image")
 
     assert [tuple(shape) for shape in shapes] == [(count, HEIGHT, WIDTH, 3) for count in (1, 8, 8)]
 
@@ -273,7 +275,7 @@ def test_portable_is_the_default_with_rtx(tmp_path: Path) -> None:
 def plain(rtx: Flavour, monkeypatch: pytest.MonkeyPatch) -> Flavour:
     """What full TensorRT looks like to us: the same API without ComputeCapability, on a machine with an sm87 GPU."""
     api = {name: value for name, value in vars(rtx.trt).items() if name != "ComputeCapability"}
-    flavour = Flavour(name="trt", version="10.16.0.1", trt=SimpleNamespace(**api))
+    flavour = Flavour(name="trt", version="10.16.0.1", trt=type("Api", (), api)())
     monkeypatch.setattr(builder_module, "load_flavour", lambda name: flavour)
     monkeypatch.setattr(targets_module, "compute_capability", lambda: (8, 7))
     return flavour
@@ -300,44 +302,6 @@ def test_plain_tensorrt_without_gpu_says_so(tmp_path: Path, plain: Flavour, monk
     monkeypatch.setattr(targets_module, "compute_capability", none)
     with pytest.raises(NoGpu):
         build(tiny_bundle(tmp_path / "tiny", "fp16"))
-
-
-@pytest.mark.parametrize(("precision", "flags"), [("fp32", []), ("fp16", ["FP16"]), ("int8", ["INT8"])])
-def test_weakly_typed_tensorrt_gets_the_precision_flag(precision: str, flags: list[str]) -> None:
-    """TensorRT 8.5 has no STRONGLY_TYPED: recorded, since no such library can be installed here."""
-    config = _RecordingConfig()
-    builder = SimpleNamespace(
-        create_builder_config=lambda: config,
-        create_optimization_profile=lambda: SimpleNamespace(set_shape=lambda *shapes: None),
-    )
-    trt = SimpleNamespace(
-        NetworkDefinitionCreationFlag=SimpleNamespace(EXPLICIT_BATCH=0),
-        BuilderFlag=SimpleNamespace(TF32="TF32", FP16="FP16", INT8="INT8"),
-    )
-    definition = SimpleNamespace(get_input=lambda index: SimpleNamespace(shape=(-1, HEIGHT, WIDTH, 3)))
-    flavour = Flavour(name="trt", version="8.5.2", trt=trt)
-    network = engine_module.Network(
-        flavour=flavour, source="model.onnx", definition=definition, parser=None, builder=builder, logger=None
-    )
-
-    config_from_entry(network, _entry(precision=precision, target="sm87"))
-
-    assert config.calls == ["clear TF32", *(f"set {flag}" for flag in flags), "profile"]
-    assert engine_module._network_flags(trt) == 1
-
-
-class _RecordingConfig:
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    def clear_flag(self, flag: str) -> None:
-        self.calls.append(f"clear {flag}")
-
-    def set_flag(self, flag: str) -> None:
-        self.calls.append(f"set {flag}")
-
-    def add_optimization_profile(self, profile: object) -> None:
-        self.calls.append("profile")
 
 
 def test_full_disk_leaves_the_bundle_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
