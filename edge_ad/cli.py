@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_calibrate(commands)
     _add_build(commands)
     _add_inspect(commands)
+    _add_camera(commands)
     _add_evaluate(commands)
     _add_compare(commands)
     _add_verify(commands)
@@ -221,42 +222,26 @@ def _add_runtime_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_inspect(commands: Any) -> None:
-    parser = _command(commands, "inspect", "give verdicts on an image, a folder or a video", _inspect)
+    parser = _command(commands, "inspect", "give verdicts on images, a video or a camera", _inspect)
     parser.add_argument("bundle", type=Path, help="bundle directory")
-    parser.add_argument("source", help="image, folder of images, or video, at the bundle's camera size")
+    parser.add_argument("source", help="image, folder of images, video or camera, at the bundle's camera size")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="write an overlay of every frame")
     _add_runtime_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from edge_ad.cameras import open_source
-    from edge_ad.inspector import Inspector
-    from edge_ad.overlay import save_overlay
+    from edge_ad.verdicts import run
 
-    counts = [0, 0]
-    with (
-        open_source(arguments.source) as source,
-        Inspector(arguments.bundle, precision=arguments.precision, backend=arguments.backend) as inspector,
-    ):
-        for frame in source:
-            inspection = inspector.inspect(frame)
-            counts[inspection.is_anomalous] += 1
-            if arguments.save:
-                save_overlay(arguments.save, frame, inspection)
-            if arguments.json:
-                row = {"frame": frame.camera, "sequence": frame.sequence, **inspection.to_json()}
-                print(json.dumps(row), flush=True)
-            else:
-                verdict = "ANOMALOUS" if inspection.is_anomalous else "good"
-                print(
-                    f"{frame.camera} #{frame.sequence}: {verdict:<9} score {inspection.score:.4g} "
-                    f"(threshold {inspection.threshold:.4g}) {inspection.latency_ms:.1f} ms",
-                    flush=True,
-                )
-        if not arguments.json:
-            print(f"{counts[0]} good, {counts[1]} anomalous; {inspector.precision} on {inspector.backend}")
-    return 0
+    return run(arguments)
+
+
+def _add_camera(commands: Any) -> None:
+    from edge_ad.cameras.cli import add_look_arguments, list_cameras, look
+
+    add_look_arguments(_command(commands, "camera", "take some frames of a camera and say what came", look))
+    parser = _command(commands, "cameras", "list the cameras that answer, with their URIs", list_cameras)
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
 
 
 def _add_evaluate(commands: Any) -> None:

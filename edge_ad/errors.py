@@ -43,10 +43,7 @@ Each message says what happened, what was expected, what came, and the line that
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from edge_ad.frame import Frame
+from typing import Any
 
 __all__ = [
     "BundleCorrupt",
@@ -249,10 +246,10 @@ class ImageFault(FrameFault):
     """The image is frozen, black or overexposed.
 
     Attributes:
-        frame: What came, to be recorded; not to be judged.
+        frame: The edge_ad.frame.Frame that came, to be recorded; not to be judged.
     """
 
-    def __init__(self, what: str, *, frame: Frame, expected: object, got: object, fix: str) -> None:
+    def __init__(self, what: str, *, frame: Any, expected: object, got: object, fix: str) -> None:
         super().__init__(
             what,
             camera=frame.camera,

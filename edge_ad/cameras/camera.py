@@ -19,7 +19,8 @@ class Camera:
     """An opened source of frames; `edge_ad.cameras.open_camera` makes one.
 
     Threads of its own copy each frame out of the driver as soon as it is there, check it, and look for a lost camera
-    again; so one camera that hangs or is lost holds up no other. Images are read-only.
+    again; so one camera that hangs or is lost holds up no other. Images are read-only and never reused, so a frame may
+    be kept without copying it.
 
     Frames carry a running number. In free run a gap in it is a dropped frame. With a software trigger it is the number
     that `trigger` returned; each number comes back exactly once, as a frame or as a FrameFault, in order.
@@ -78,7 +79,7 @@ class Camera:
         return self._acquisition.trigger()
 
     def read(self, timeout_ms: float | None = None) -> Frame:
-        """The next frame, in order; borrowed until the next one is read.
+        """The next frame, in order.
 
         Args:
             timeout_ms: How long to wait. By default until the pending trigger has ended, which it does; where none is
@@ -112,14 +113,21 @@ class Camera:
         return self._take(timeout_ms, latest=driver is None or driver.is_live)
 
     def __iter__(self) -> Iterator[Frame]:
-        """Frames until a recorded source ends: the newest of a free-running camera, one for each software trigger."""
-        while True:
-            try:
-                if isinstance(self.options.trigger, SoftwareTrigger):
-                    self.trigger()
-                yield self.read_latest() if isinstance(self.options.trigger, FreeRun) else self.read()
-            except EndOfFrames:
-                return
+        """Frames until a recorded source ends: the newest of a free-running camera, one for each software trigger.
+
+        The iterator raises what `read` does, and goes on after a FrameFault.
+        """
+        return iter(self._next_or_none, None)
+
+    def _next_or_none(self) -> Frame | None:
+        try:
+            if isinstance(self.options.trigger, FreeRun):
+                return self.read_latest()
+            if isinstance(self.options.trigger, SoftwareTrigger):
+                self.trigger()
+            return self.read()
+        except EndOfFrames:
+            return None
 
     def close(self) -> None:
         """Stop and release the camera; triggers that have not ended never do. A second call does nothing."""

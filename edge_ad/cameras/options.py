@@ -133,7 +133,7 @@ class CameraOptions:
             triggers: The kinds of trigger it has.
         """
         wanted = {item.name for item in fields(self)[:4] if getattr(self, item.name) is not None}
-        offered = ", ".join(sorted(honoured)) or "none of exposure_us, gain_db, pixel_format, region"
+        offered = ", ".join(sorted(honoured)) or "none"
         for name in sorted(wanted - set(honoured)):
             raise OptionRefused(
                 f"{source} has no setting {name}.",

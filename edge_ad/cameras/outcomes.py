@@ -53,7 +53,7 @@ class CameraStatistics:
         lost: Triggers that ended because the camera was lost.
         unfit: Frozen, black and overexposed images.
         late: Frames that came after their trigger had ended, or after a later frame; nobody saw them.
-        skipped: Frames that `read_latest` passed over.
+        skipped: Frames in free run that nobody read in time: `read_latest` passed over them, or the backlog was full.
         losses: How often the camera was lost.
         reconnects: How often it was found again.
     """
@@ -74,7 +74,7 @@ class CameraStatistics:
 
     @property
     def faults(self) -> int:
-        """Triggers and frames that ended in a FrameFault, and in free run frames that are missing."""
+        """Triggers and frames that ended in a FrameFault; in free run also frames that never arrived."""
         return self.timeouts + self.incomplete + self.gaps + self.overruns + self.lost + self.unfit
 
 
@@ -128,7 +128,7 @@ class Outcomes:
             self._next_sequence += 1
             if self._drops_oldest and len(self._slots) >= self._backlog:
                 self._slots.popleft()
-                self._counts.update(overruns=1, frames=-1)
+                self._counts["skipped"] += 1
             slot.outcome = self._within_backlog(make(slot.sequence))
             self._counts[_COUNTED_AS[type(slot.outcome)]] += 1
             self._slots.append(slot)

@@ -51,7 +51,7 @@ class Pace:
             pass
 
 
-class Recording(Protocol):
+class _Recording(Protocol):
     """What edge_ad.cameras.files offers."""
 
     @property
@@ -77,7 +77,7 @@ class RecordedDriver:
     def __init__(
         self,
         path: Path,
-        open_files: Callable[[Path], Recording],
+        open_files: Callable[[Path], _Recording],
         options: CameraOptions,
         *,
         fps: float | None = None,

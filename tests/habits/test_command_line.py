@@ -20,6 +20,8 @@ SUBCOMMANDS = (
         "calibrate",
         "build",
         "inspect",
+        "camera",
+        "cameras",
         "evaluate",
         "compare",
         "verify",
