@@ -17,7 +17,8 @@
     ├── EngineError             an engine that cannot be built, loaded or run
     │   ├── EngineBuildFailed
     │   ├── EngineMismatch      built for another version, GPU or graph
-    │   └── NoGpu
+    │   ├── NoGpu
+    │   └── TargetsInvalid      targets.toml is wrong
     ├── CameraError             a camera that cannot be found, set or read
     │   ├── OptionRefused       an option that this source cannot honour
     │   ├── CameraLost          it cannot be reached, or has gone
@@ -78,6 +79,7 @@ __all__ = [
     "SettingsError",
     "SourceError",
     "StationError",
+    "TargetsInvalid",
     "TooFewImages",
     "TrainingError",
     "TriggerRefused",
@@ -260,6 +262,10 @@ class ImageFault(FrameFault):
             fix=fix,
         )
         self.frame = frame
+
+
+class TargetsInvalid(EngineError):
+    """A file of targets for a fleet cannot be read as one, or names what is not there."""
 
 
 class FrameError(EdgeAdError):
