@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnx import ModelProto
 
 from calibration.budget import DEFAULT_BUDGET, Budget, Judge, image_auroc
 from calibration.cost import measure_cost, scores_of
 from calibration.eight_bits import eight_bits_from_fp32
 from calibration.fp16 import fp16_from_fp32, trunk_tensors
-from calibration.observe import observe
+from calibration.observe import Observation, observe
 from calibration.qdq import FP8, INT8
 from calibration.report import of_search
 from calibration.search import Journal
@@ -141,20 +142,23 @@ def _make(
     graphs = {"fp32": content}
     report: dict[str, Any] = {"fp32": {}}
     model = load_named(content)
-    observations = observe(model, trunk_tensors(model), paths, options.seed)
+
+    def observe_in(graph: ModelProto) -> dict[str, Observation]:
+        return observe(graph, trunk_tensors(graph), paths, options.seed)
+
+    observations = observe_in(model)
     for precision, journal in journals.items():
         if precision == "fp16":
             half = fp16_from_fp32(model, observations, journal)
             graphs[precision] = half.content
             report[precision] = of_search(half.search, model) | {"overflowing": half.overflowing}
         else:
-            made = eight_bits_from_fp32(model, FORMATS[precision], observations, journal)
+            made = eight_bits_from_fp32(model, FORMATS[precision], observations, observe_in, journal)
             graphs[precision] = made.content
             report[precision] = of_search(made.search, model) | {
                 "in_float32": made.in_float32,
-                "clipping": made.clipping,
-                "bias_corrected": made.bias_corrected,
-                "ranges_tried": made.tried,
+                "ranges": made.ranges,
+                "ranges_tried": {name: dataclasses.asdict(cost) for name, cost in made.tried.items()},
             }
         report[precision]["budget"] = options.budget
     return graphs, report

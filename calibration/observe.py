@@ -39,13 +39,15 @@ class Observation:
             what a rectifier will cut off needs no room, and quantising before and again after the ReLU rounds once.
         largest: The largest magnitude that counts.
         magnitude: The largest magnitude of all.
-        channel_mean: Mean of every channel (axis 1), weighted alike over frames.
+        channel_mean: Mean of every channel (axis 1) of an image-like tensor, weighted alike over frames.
+        channel_largest: Largest magnitude of every channel.
     """
 
     histogram: Histogram = field(default_factory=lambda: np.zeros(_BINS, np.int64))
     largest: float = 0.0
     magnitude: float = 0.0
     channel_mean: npt.NDArray[np.float64] | float = 0.0
+    channel_largest: npt.NDArray[np.float32] | float = 0.0
 
     def add(self, value: npt.NDArray[np.float32], *, rectified: bool, share: float) -> None:
         """Count one frame's values, of which there are 1 / `share`."""
@@ -55,6 +57,7 @@ class Observation:
         self.histogram += _counts(counted[:: max(1, counted.size // SAMPLED)])
         if value.ndim == 4:
             self.channel_mean = self.channel_mean + share * value.mean((0, 2, 3), dtype=np.float64)
+            self.channel_largest = np.maximum(self.channel_largest, np.abs(value).max((0, 2, 3)))
 
 
 def observe(model: ModelProto, names: Sequence[str], paths: Sequence[Path], seed: int) -> dict[str, Observation]:

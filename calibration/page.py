@@ -92,12 +92,17 @@ def _precision(name: str, row: Mapping[str, Any]) -> Markup:
         }
         parts += [element("h3", "In float32, because float16 cannot hold them"), facts(told)]
     if "ranges_tried" in row:
-        tried = sorted(row["ranges_tried"].items(), key=lambda pair: pair[1])
-        best = row["clipping"] + (", corrected" if row["bias_corrected"] else "")
-        lines = [[f"{ranges} (taken)" if ranges == best else ranges, _used(used)] for ranges, used in tried]
+        lines = [
+            [
+                f"{name} (taken)" if name == row["ranges"] else name,
+                figure(cost["score_shift_mean"]),
+                f"{cost['map_correlation']:.3f}",
+            ]
+            for name, cost in row["ranges_tried"].items()
+        ]
         parts += [
-            element("h3", "Ranges tried, everything quantised; corrected: with biases that make up for the weights"),
-            table(["Clipping", "#Of the budget, without labels"], lines, "narrow"),
+            element("h3", "Ranges tried, everything quantised; equalised: channels brought to like size first"),
+            table(["Clipping", "#Mean score shift", "#Worst map correlation"], lines, "narrow"),
         ]
     note = "Each convolution alone in this precision: how far scores move. The longest bars are left out first."
     return section(title, note, *parts)

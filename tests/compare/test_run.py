@@ -229,7 +229,7 @@ def test_a_run_of_other_images_or_another_method_is_refused(done, tmp_path):
 
 
 def test_a_crash_in_one_method_is_reported_too(parts_dataset, tmp_path, monkeypatch, capsys):
-    def crash(*_: object) -> None:
+    def crash(*_: object, **__: object) -> None:
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr("edge_ad.compare.run.deploy", crash)
