@@ -9,6 +9,7 @@ from pathlib import Path
 
 from build_engines.abilities import computes, refuse_unable
 from build_engines.engine import Compiled, engine_from_onnx
+from build_engines.rectified import quantised_after_relu
 from build_engines.sparsity import check_sparsity
 from build_engines.targets import default_target, resolve_targets
 from build_engines.turing import convolutions_from_matmuls, lacks_float32_matmul
@@ -144,6 +145,7 @@ def compile_engine(bundle: Bundle, entry: EngineEntry, flavour: Flavour, timing_
     content, source = bundle.read(graph), str(bundle.path / graph)
     if lacks_float32_matmul(flavour, entry):
         content = convolutions_from_matmuls(content)
+    content = quantised_after_relu(content)
     notes: tuple[str, ...] = ()
     if entry.settings.sparsity:
         found = check_sparsity(content, source)
