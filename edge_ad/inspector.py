@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_ad.backends import Backend, open_backend
+from edge_ad.backends.device_frame import DeviceArray, is_on_device
 from edge_ad.bundle import Bundle
-from edge_ad.errors import InspectionFault
+from edge_ad.errors import FrameError, InspectionFault
 from edge_ad.frame import Frame, Image, check_image
 from edge_ad.golden import Answer, check_golden
 from edge_ad.inspection import Inspection, find_regions
@@ -66,8 +67,12 @@ class Inspector:
         """Hash of the file that runs: the graph, or the engine compiled from it."""
         return self.bundle.manifest.files[self._backend.file]
 
-    def inspect(self, frame: Frame | Image) -> Inspection:
+    def inspect(self, frame: Frame | Image | DeviceArray) -> Inspection:
         """Inspect one frame of the bundle's camera size.
+
+        Args:
+            frame: (H, W, 3) uint8 BGR; with TensorRT also an array that lies on the GPU (cupy, torch, pycuda): it is
+                read there, once what the array's library queued for it is done.
 
         Raises:
             FrameError: Wrong type, dtype or size.
@@ -75,14 +80,19 @@ class Inspector:
         """
         return self.inspect_batch([frame])[0]
 
-    def inspect_batch(self, frames: Sequence[Frame | Image]) -> list[Inspection]:
-        """Inspect several frames in one run of the graph; `latency_ms` of each is that of the whole batch."""
+    def inspect_batch(self, frames: Sequence[Frame | Image | DeviceArray] | DeviceArray) -> list[Inspection]:
+        """Inspect several frames in one run of the graph; `latency_ms` of each is that of the whole batch.
+
+        Args:
+            frames: Frames on the host; or one array (N, H, W, 3) on the GPU; or frames there, which run one by one.
+        """
         start = time.perf_counter_ns()
-        if len(frames) == 0:
+        if is_on_device(frames):
+            maps, scores = self.answer(frames)
+        elif len(frames) == 0:
             return []
-        images = [check_image(f.image if isinstance(f, Frame) else f, self.size) for f in frames]
-        batch = np.ascontiguousarray(images[0][None]) if len(images) == 1 else np.stack(images)
-        maps, scores = self.answer(batch)
+        else:
+            maps, scores = self._answer_each([f.image if isinstance(f, Frame) else f for f in frames])
         found = [find_regions(anomaly_map, self.threshold, self.size) for anomaly_map in maps]
         latency_ms = (time.perf_counter_ns() - start) / 1e6
         return [
@@ -98,14 +108,35 @@ class Inspector:
             for score, anomaly_map, regions in zip(scores, maps, found, strict=True)
         ]
 
-    def answer(self, images: npt.NDArray[np.uint8]) -> Answer:
+    def _answer_each(self, images: Sequence[Image | DeviceArray]) -> Answer:
+        if any(is_on_device(image) for image in images):
+            answers = [self._answer_one_on_device(image) for image in images]
+            return np.concatenate([maps for maps, _ in answers]), np.concatenate([scores for _, scores in answers])
+        checked = [check_image(image, self.size) for image in images]
+        return self.answer(np.ascontiguousarray(checked[0][None]) if len(checked) == 1 else np.stack(checked))
+
+    def _answer_one_on_device(self, image: DeviceArray) -> Answer:
+        expected = f"one frame of shape {(*self.size, 3)} on the GPU"
+        if not is_on_device(image):
+            raise FrameError("The frames lie partly on the GPU.", expected=expected, got=f"a {type(image).__name__}")
+        maps, scores = self.answer(image)
+        if len(scores) != 1:
+            raise FrameError(
+                "The array holds several frames.",
+                expected=expected,
+                got=f"{len(scores)} frames",
+                fix="inspector.inspect_batch(frames)",
+            )
+        return maps, scores
+
+    def answer(self, images: npt.NDArray[np.uint8] | DeviceArray) -> Answer:
         """Maps (N, h, w) and scores (N,) of a batch (N, H, W, 3) uint8 BGR, without verdicts.
 
         Raises:
             InspectionFault: NaN or Inf in the answer, or the backend failed.
         """
         maps, scores = self._backend.run(images)
-        self._check_shapes(len(images), maps, scores)
+        self._check_shapes(len(images) if isinstance(images, np.ndarray) else len(scores), maps, scores)
         if not (np.isfinite(scores).all() and np.isfinite(maps).all()):
             raise InspectionFault(
                 "The answer holds NaN or Inf, so there is no verdict.",

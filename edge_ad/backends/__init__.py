@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from edge_ad.backends.device_frame import DeviceArray
 from edge_ad.bundle import Bundle
 from edge_ad.errors import BundleMismatch, EngineError, MissingDependency
 from edge_ad.golden import Answer
@@ -28,8 +29,12 @@ class Backend(Protocol):
     name: str
     file: str
 
-    def run(self, images: npt.NDArray[np.uint8]) -> Answer:
-        """(N, H, W, 3) uint8 BGR, C-contiguous, to (anomaly_map (N, h, w), score (N,)); the arrays are the caller's."""
+    def run(self, images: npt.NDArray[np.uint8] | DeviceArray) -> Answer:
+        """(N, H, W, 3) uint8 BGR, C-contiguous, to (anomaly_map (N, h, w), score (N,)); the arrays are the caller's.
+
+        Raises:
+            FrameError: Not of the bundle's size, or an array on the GPU for a backend that has none.
+        """
         ...
 
     def close(self) -> None:

@@ -1,49 +1,77 @@
-"""Every CUDA call of the project: cuda-python by default, pycuda behind the same seam.
+"""The seam to CUDA: what the rest of the package asks of a GPU, through cuda-python by default or pycuda.
 
 A `Device` is the first visible GPU (CUDA_VISIBLE_DEVICES chooses another) through its primary context, which any
-other library in the process shares. It owns the streams and buffers it hands out and releases them in `close()`.
-Nothing is imported before a device is opened.
+other library in the process shares. It owns what it hands out and releases it in `close()`. Nothing is imported
+before a device is opened.
 """
 
 from __future__ import annotations
 
-import ctypes
-import importlib
-import importlib.util
-import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
+from edge_ad.backends import vendor
 from edge_ad.errors import EngineError, MissingDependency, NoGpu
 
-__all__ = ["ENVIRONMENT", "CudaPythonDevice", "Device", "PyCudaDevice", "compute_capability", "open_device"]
+__all__ = [
+    "BINDINGS",
+    "ENVIRONMENT",
+    "RECREATE",
+    "RESTART",
+    "Device",
+    "HostArray",
+    "Owned",
+    "compute_capability",
+    "no_gpu",
+    "open_device",
+    "out_of_memory",
+]
 
 ENVIRONMENT = "EDGE_AD_CUDA"
 """Environment variable that chooses between the two bindings: "cuda-python" or "pycuda"."""
 
-_BINDINGS = {"cuda-python": "cuda.bindings.runtime", "pycuda": "pycuda.driver"}
-_ORDINAL = 0
-_NON_BLOCKING = 1  # cudaStreamNonBlocking = CU_STREAM_NON_BLOCKING: does not wait for the legacy default stream
+BINDINGS = {"cuda-python": "cuda.bindings.runtime", "pycuda": "pycuda.driver"}
+"""Python module by the bindings' name, the preferred first."""
+
+RECREATE = "close this Inspector and open a new one"
+"""What to do after an error that ended one inspector's work."""
+
+RESTART = (
+    "restart the process to use the GPU again: CUDA answers every further call in it with this error; "
+    'until then Inspector(..., backend="onnxruntime") works'
+)
+"""What to do after an error that made the process' GPU context unusable."""
 
 HostArray = npt.NDArray[Any]
 
 
 class Device(Protocol):
-    """One GPU. Pointers and streams are plain integers, as TensorRT takes them.
+    """One GPU. Pointers, streams, events and graphs are plain integers, as TensorRT takes them.
 
     Attributes:
-        capability: Compute capability, for example (8, 9).
+        name: As the driver says it, "NVIDIA GeForce RTX 4090".
+        driver: CUDA version of the driver, (13, 0).
+        capability: Compute capability, (8, 9).
+        integrated: GPU and CPU share one memory (Jetson).
+        captures: Work can be captured into CUDA graphs.
     """
 
+    name: str
+    driver: tuple[int, int]
     capability: tuple[int, int]
+    integrated: bool
+    captures: bool
 
     def active(self) -> AbstractContextManager[None]:
         """Make this GPU's primary context current for the calling thread; every other call belongs inside."""
+        ...
+
+    def memory_bytes(self) -> tuple[int, int]:
+        """(free, all) memory of the GPU."""
         ...
 
     def stream(self) -> int:
@@ -54,8 +82,16 @@ class Device(Protocol):
         """A page-locked array on the host, valid until `close()`."""
         ...
 
+    def mapped(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> tuple[HostArray, int]:
+        """A page-locked array that the GPU reads and writes in place, and its address there; valid until `close()`."""
+        ...
+
     def memory(self, size_bytes: int) -> int:
-        """Memory on the GPU, valid until `close()`."""
+        """Memory on the GPU, aligned to 256 bytes, valid until `close()`."""
+        ...
+
+    def holds(self, pointer: int) -> bool:
+        """Whether an address lies in this GPU's memory."""
         ...
 
     def upload(self, pointer: int, array: HostArray, *, stream: int) -> None:
@@ -66,12 +102,54 @@ class Device(Protocol):
         """Queue a copy from the GPU into a C-contiguous pinned array."""
         ...
 
+    def copy(self, to: int, source: int, size_bytes: int, *, stream: int) -> None:
+        """Queue a copy within the GPU's memory."""
+        ...
+
+    def follow(self, other: int, *, stream: int) -> None:
+        """Let work queued on `stream` from now on wait for what is queued on `other`, somebody else's stream, now.
+
+        Streams 1 and 2 are CUDA's legacy default stream and the thread's default stream.
+        """
+        ...
+
+    def capture(self, queue: Callable[[], None], *, stream: int) -> int:
+        """A CUDA graph of what `queue` queues on the stream; nothing runs. Only where `captures`.
+
+        The stream captures what this thread queues and leaves other threads alone (thread-local capture).
+        """
+        ...
+
+    def launch(self, graph: int, *, stream: int) -> None:
+        """Queue a captured graph."""
+        ...
+
+    def discard(self, graph: int) -> None:
+        """Release a graph that nothing runs any more."""
+        ...
+
+    def event(self) -> int:
+        """A new event that takes the time."""
+        ...
+
+    def record(self, event: int, *, stream: int) -> None:
+        """Queue an event."""
+        ...
+
+    def elapsed_ms(self, start: int, end: int) -> float:
+        """GPU time between two events that have happened."""
+        ...
+
     def synchronize(self, *, stream: int) -> None:
         """Wait until everything queued on the stream is done."""
         ...
 
     def close(self) -> None:
-        """Release everything handed out; a second call does nothing."""
+        """Release everything handed out; a second call does nothing.
+
+        Raises:
+            EngineError: CUDA refused; everything was tried, nothing is kept.
+        """
         ...
 
 
@@ -79,10 +157,21 @@ def open_device() -> Device:
     """The first visible GPU, through the bindings that are installed or that EDGE_AD_CUDA names.
 
     Raises:
-        MissingDependency: The bindings are not installed.
+        MissingDependency: The bindings are not installed or do not load.
         NoGpu: No driver or no GPU.
     """
-    return CudaPythonDevice() if _chosen_bindings() == "cuda-python" else PyCudaDevice()
+    name = _chosen_bindings()
+    try:
+        bindings = vendor.load(BINDINGS[name])
+    except (ImportError, OSError) as exc:  # OSError: the module is there and a library it loads is not
+        raise MissingDependency(f"{name} cannot be loaded.", got=exc, fix=f"pip install {name}") from exc
+    if name == "cuda-python":
+        from edge_ad.backends.cuda_python import CudaPythonDevice
+
+        return CudaPythonDevice(bindings)
+    from edge_ad.backends.cuda_pycuda import PyCudaDevice
+
+    return PyCudaDevice(bindings)
 
 
 def compute_capability() -> tuple[int, int]:
@@ -94,32 +183,26 @@ def compute_capability() -> tuple[int, int]:
 
 def _chosen_bindings() -> str:
     asked = os.environ.get(ENVIRONMENT)
-    if asked is not None and asked not in _BINDINGS:
+    if asked is not None and asked not in BINDINGS:
         raise MissingDependency(
             f"{ENVIRONMENT} names no CUDA bindings.",
-            expected=" or ".join(_BINDINGS),
+            expected=" or ".join(BINDINGS),
             got=asked,
             fix=f"unset {ENVIRONMENT}",
         )
-    for name in [asked] if asked else _BINDINGS:
-        if _is_installed(_BINDINGS[name]):
+    for name in [asked] if asked else BINDINGS:
+        if vendor.is_installed(BINDINGS[name]):
             return name
     raise MissingDependency(
         "No CUDA bindings for Python are installed.",
-        expected=asked or " or ".join(_BINDINGS),
+        expected=asked or " or ".join(BINDINGS),
         got="nothing to import",
         fix=f"pip install {asked or 'cuda-python'}",
     )
 
 
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # its parent package is missing
-        return False
-
-
-def _no_gpu(reason: object) -> NoGpu:
+def no_gpu(reason: object) -> NoGpu:
+    """The error of a machine whose driver or GPU cannot be used."""
     return NoGpu(
         "No NVIDIA GPU can be used.",
         expected="an NVIDIA GPU and its driver",
@@ -128,144 +211,49 @@ def _no_gpu(reason: object) -> NoGpu:
     )
 
 
-def _release(device: Device, owned: list[Callable[[], None]]) -> None:
-    if owned:  # else the context is not created just to release nothing
-        with device.active():
-            while owned:
-                owned.pop()()
+def out_of_memory(what: str, size_bytes: int, device: Device) -> EngineError:
+    """The error of memory that could not be had, with the sizes."""
+    try:
+        free, everything = device.memory_bytes()
+        got = f"{_mib(free)} free of {_mib(everything)} on {device.name}"
+    except EngineError as exc:
+        got = str(exc.got)
+    return EngineError(
+        f"There is not enough memory for {what}.",
+        expected=_mib(size_bytes),
+        got=got,
+        fix="end what else uses the GPU (nvidia-smi lists it), open fewer inspectors, or build with a smaller batch",
+    )
 
 
-class CudaPythonDevice:
-    """A Device through cuda-python's runtime API."""
-
-    def __init__(self) -> None:
-        self._cuda: Any = importlib.import_module(_BINDINGS["cuda-python"])
-        self._owned: list[Callable[[], None]] = []
-        self._find_gpu()
-        names = self._cuda.cudaDeviceAttr
-        self.capability = (
-            int(self._call("cudaDeviceGetAttribute", names.cudaDevAttrComputeCapabilityMajor, _ORDINAL)),
-            int(self._call("cudaDeviceGetAttribute", names.cudaDevAttrComputeCapabilityMinor, _ORDINAL)),
-        )
-
-    def _find_gpu(self) -> None:
-        try:
-            count = self._call("cudaGetDeviceCount")
-        except (EngineError, RuntimeError) as exc:  # RuntimeError: cuda-python finds no driver library to load
-            raise _no_gpu(exc.got if isinstance(exc, EngineError) else exc) from exc
-        if count == 0:
-            raise _no_gpu("a driver that lists no GPU")
-
-    def _call(self, name: str, *arguments: Any) -> Any:
-        """The one gate: call a CUDA function and check its status."""
-        status, *results = getattr(self._cuda, name)(*arguments)
-        if int(status) != 0:
-            _, text = self._cuda.cudaGetErrorString(status)
-            reason = text.decode() if isinstance(text, bytes) else text
-            raise EngineError(f"{name} failed.", expected="cudaSuccess", got=f"{status.name}: {reason}")
-        return results[0] if results else None
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        self._call("cudaSetDevice", _ORDINAL)  # per thread; the runtime API then uses the primary context
-        yield
-
-    def stream(self) -> int:
-        stream = self._call("cudaStreamCreateWithFlags", _NON_BLOCKING)
-        self._owned.append(lambda: self._call("cudaStreamDestroy", stream))
-        return int(stream)
-
-    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> HostArray:
-        size_bytes = math.prod(shape) * np.dtype(dtype).itemsize
-        pointer = self._call("cudaHostAlloc", size_bytes, self._cuda.cudaHostAllocDefault)
-        self._owned.append(lambda: self._call("cudaFreeHost", pointer))
-        memory = (ctypes.c_byte * size_bytes).from_address(int(pointer))
-        return np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
-
-    def memory(self, size_bytes: int) -> int:
-        pointer = self._call("cudaMalloc", size_bytes)
-        self._owned.append(lambda: self._call("cudaFree", pointer))
-        return int(pointer)
-
-    def upload(self, pointer: int, array: HostArray, *, stream: int) -> None:
-        self._copy(pointer, array.ctypes.data, array.nbytes, self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice, stream)
-
-    def download(self, array: HostArray, pointer: int, *, stream: int) -> None:
-        self._copy(array.ctypes.data, pointer, array.nbytes, self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost, stream)
-
-    def _copy(self, to: int, source: int, size_bytes: int, kind: Any, stream: int) -> None:
-        self._call("cudaMemcpyAsync", to, source, size_bytes, kind, stream)
-
-    def synchronize(self, *, stream: int) -> None:
-        self._call("cudaStreamSynchronize", stream)
-
-    def close(self) -> None:
-        _release(self, self._owned)
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:,.1f} MiB"
 
 
-class PyCudaDevice:
-    """A Device through pycuda, for teams that already run it."""
+class Owned:
+    """What a device handed out, and how each thing is released."""
 
     def __init__(self) -> None:
-        self._cuda: Any = importlib.import_module(_BINDINGS["pycuda"])
-        self._owned: list[Callable[[], None]] = []
-        self._streams: dict[int, Any] = {}
-        try:
-            self._cuda.init()
-            device = self._cuda.Device(_ORDINAL)
-            self.capability: tuple[int, int] = device.compute_capability()
-            self._context = device.retain_primary_context()
-        except self._cuda.Error as exc:
-            raise _no_gpu(exc) from exc
+        self._release: dict[Hashable, Callable[[], object]] = {}
 
-    @contextmanager
-    def _gate(self, name: str) -> Iterator[None]:
-        """The one gate: pycuda raises where cuda-python returns a status."""
-        try:
-            yield
-        except self._cuda.Error as exc:
-            raise EngineError(f"pycuda's {name} failed.", expected="success", got=exc) from exc
+    def __bool__(self) -> bool:
+        return bool(self._release)
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        with self._gate("Context.push"):
-            self._context.push()
-        try:
-            yield
-        finally:
-            self._context.pop()
+    def add(self, key: Hashable, release: Callable[[], object]) -> None:
+        """Remember a thing under a key of its kind and handle."""
+        self._release[key] = release
 
-    def stream(self) -> int:
-        with self._gate("Stream"):
-            stream = self._cuda.Stream(_NON_BLOCKING)
-        handle = int(stream.handle)
-        self._streams[handle] = stream
-        self._owned.append(self._streams.clear)  # pycuda destroys a stream with its object
-        return handle
+    def release(self, keys: Iterable[Hashable] | None = None) -> None:
+        """Release the things named, or all, the newest first; a failure keeps none of the others.
 
-    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> HostArray:
-        with self._gate("pagelocked_empty"):
-            array: HostArray = self._cuda.pagelocked_empty(shape, np.dtype(dtype))
-        self._owned.append(array.base.free)  # type: ignore[union-attr]  # base is pycuda's PagelockedHostAllocation
-        return array
-
-    def memory(self, size_bytes: int) -> int:
-        with self._gate("mem_alloc"):
-            allocation = self._cuda.mem_alloc(size_bytes)
-        self._owned.append(allocation.free)
-        return int(allocation)
-
-    def upload(self, pointer: int, array: HostArray, *, stream: int) -> None:
-        with self._gate("memcpy_htod_async"):
-            self._cuda.memcpy_htod_async(pointer, array, self._streams[stream])
-
-    def download(self, array: HostArray, pointer: int, *, stream: int) -> None:
-        with self._gate("memcpy_dtoh_async"):
-            self._cuda.memcpy_dtoh_async(array, pointer, self._streams[stream])
-
-    def synchronize(self, *, stream: int) -> None:
-        with self._gate("Stream.synchronize"):
-            self._streams[stream].synchronize()
-
-    def close(self) -> None:
-        _release(self, self._owned)
+        Raises:
+            EngineError: The first failure, after everything was tried.
+        """
+        failures = []
+        for key in list(keys or reversed(self._release)):
+            try:
+                self._release.pop(key)()
+            except EngineError as exc:
+                failures.append(exc)
+        if failures:
+            raise failures[0]

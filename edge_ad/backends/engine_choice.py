@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,8 +13,8 @@ from edge_ad.manifest import EngineEntry
 
 __all__ = ["Machine", "choose_engine"]
 
-# A portable TensorRT-RTX engine runs on Ampere and later; Turing needs its own (TensorRT-RTX documentation, "CPU-Only
-# AOT and TensorRT-RTX Engines").
+# A portable TensorRT-RTX engine runs on Ampere and later, Turing needs its own (TensorRT-RTX documentation, "CPU-Only
+# AOT and TensorRT-RTX Engines"); a hardware-compatible one of TensorRT likewise (HardwareCompatibilityLevel).
 _PORTABLE_FROM = (8, 0)
 
 
@@ -37,12 +38,13 @@ def choose_engine(bundle: Bundle, precision: str, machine: Machine) -> EngineEnt
         EngineMismatch: None fits; the message is about the one that comes closest.
     """
     graph_sha256 = bundle.manifest.files[bundle.precision(precision).graph]
-    fix = f"python -m build_engines {bundle.path} --target {target_of(machine.capability)}"
+    here = target_of(machine.capability)
+    fix = f"python -m build_engines {bundle.path} --target {here}"
     engines = [engine for engine in bundle.manifest.engines if engine.precision == precision]
     if not engines:
         raise EngineMismatch(
             f"{bundle.path} has no {precision} engine.",
-            expected=f"one for {target_of(machine.capability)}",
+            expected=f"one for {here}",
             got=", ".join(engine.file for engine in bundle.manifest.engines) or "no engine at all",
             fix=fix,
         )
@@ -50,7 +52,7 @@ def choose_engine(bundle: Bundle, precision: str, machine: Machine) -> EngineEnt
     fitting = [engine for engine, fault in zip(engines, faults, strict=True) if fault is None]
     if fitting:
         flavours = list(machine.versions)
-        return min(fitting, key=lambda engine: (engine.target == "portable", flavours.index(engine.flavour)))
+        return min(fitting, key=lambda engine: (engine.target != here, flavours.index(engine.flavour)))
     closest = max((fault for fault in faults if fault is not None), key=lambda fault: fault.passed)
     raise EngineMismatch(
         f"{bundle.path / closest.file} does not fit this machine.",
@@ -79,11 +81,11 @@ def _fault(engine: EngineEntry, graph_sha256: str, machine: Machine) -> _Fault |
             " or ".join(TITLES[name] for name in machine.versions) + " (installed)",
             TITLES[engine.flavour],
         ),
-        (engine.version == version, f"{TITLES[engine.flavour]} {version} (installed)", engine.version),
+        (_loads_in(engine, version), f"{TITLES[engine.flavour]} {version} (installed)", engine.version),
         (
-            _runs_on(engine.target, machine.capability),
+            _runs_on(engine, machine.capability),
             "compute capability {}.{} (this GPU)".format(*machine.capability),
-            _asked_of_gpu(engine.target),
+            _asked_of_gpu(engine),
         ),
     ]
     for passed, (good, expected, got) in enumerate(checks):
@@ -92,11 +94,27 @@ def _fault(engine: EngineEntry, graph_sha256: str, machine: Machine) -> _Fault |
     return None
 
 
-def _runs_on(target: str, capability: tuple[int, int]) -> bool:
-    return capability >= _PORTABLE_FROM if target == "portable" else target == target_of(capability)
+def _loads_in(engine: EngineEntry, version: str | None) -> bool:
+    """An engine belongs to one version; a version-compatible one also to newer ones of the same major version."""
+    if not engine.settings.version_compatible or version is None:
+        return engine.version == version
+    built, installed = _numbers(engine.version), _numbers(version)
+    return built[:1] == installed[:1] and built <= installed
 
 
-def _asked_of_gpu(target: str) -> str:
-    if target == "portable":
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version))
+
+
+def _runs_on(engine: EngineEntry, capability: tuple[int, int]) -> bool:
+    return engine.target == target_of(capability) or (_is_portable(engine) and capability >= _PORTABLE_FROM)
+
+
+def _is_portable(engine: EngineEntry) -> bool:
+    return engine.target == "portable" or engine.settings.hardware_compatible
+
+
+def _asked_of_gpu(engine: EngineEntry) -> str:
+    if _is_portable(engine):
         return "portable: compute capability {}.{} or higher".format(*_PORTABLE_FROM)
-    return f"compute capability {target[2:-1]}.{target[-1]}"
+    return f"compute capability {engine.target[2:-1]}.{engine.target[-1]}"

@@ -5,14 +5,13 @@ What differs is asked of the module with `hasattr`, never concluded from a versi
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edge_ad.backends import vendor
 from edge_ad.errors import MissingDependency
 
 __all__ = [
@@ -38,6 +37,7 @@ INPUT = "image"
 
 # TensorRT-RTX 1.4 to 1.6 compile float graphs and fail on INT8 convolutions (tensorrt-rtx release 1.7, tried here).
 _OLDEST = {"rtx": (1, 7), "trt": (8, 5)}
+_KEPT_PROBLEMS = 100
 _INSTALL = {
     "rtx": "pip install 'edge-ad[tensorrt]'",
     "trt": "pip install tensorrt --extra-index-url https://pypi.nvidia.com, or use JetPack's own",
@@ -67,7 +67,7 @@ def installed_flavours() -> tuple[str, ...]:
     """Names of the flavours installed here, the preferred first; imports nothing."""
     # TensorRT-RTX exists for x86-64 alone, so elsewhere (Jetson) the full TensorRT comes first.
     preferred = ("rtx", "trt") if platform.machine() in ("x86_64", "AMD64") else ("trt", "rtx")
-    return tuple(name for name in preferred if importlib.util.find_spec(MODULES[name]) is not None)
+    return tuple(name for name in preferred if vendor.is_installed(MODULES[name]))
 
 
 def load_flavour(name: str | None = None) -> Flavour:
@@ -87,7 +87,7 @@ def load_flavour(name: str | None = None) -> Flavour:
             )
         name = installed[0]
     try:
-        trt = importlib.import_module(MODULES[name])
+        trt = vendor.load(MODULES[name])
     except (ImportError, OSError) as exc:  # OSError: the module is there and a library it loads is not
         raise MissingDependency(f"{TITLES[name]} cannot be loaded.", got=exc, fix=_INSTALL[name]) from exc
     flavour = Flavour(name=name, version=trt.__version__, trt=trt)
@@ -113,7 +113,7 @@ def target_of(capability: tuple[int, int]) -> str:
 
 
 def capturing_logger(trt: Any) -> Any:
-    """A TensorRT logger that keeps the errors in its list `problems` and prints nothing.
+    """A TensorRT logger that keeps the last errors in its list `problems` and prints nothing.
 
     It must outlive every TensorRT object made with it.
     """
@@ -126,6 +126,7 @@ def capturing_logger(trt: Any) -> Any:
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
                 self.problems.append(message)
+                del self.problems[:-_KEPT_PROBLEMS]  # a station runs for months
 
     return CapturingLogger()
 

@@ -1,68 +1,54 @@
-"""TensorRT and TensorRT-RTX: the bundle's engine for this machine's GPU, run with pinned buffers on one stream."""
+"""TensorRT and TensorRT-RTX: the bundle's engine for this machine's GPU."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import numpy.typing as npt
 
-from edge_ad.backends.cuda import Device, open_device
+from edge_ad.backends.cuda import RECREATE, Device, open_device
+from edge_ad.backends.device_frame import DeviceArray, DeviceFrames, device_frames, is_on_device
+from edge_ad.backends.engine import LoadedEngine, release_engine, share_engine
 from edge_ad.backends.engine_choice import Machine, choose_engine
-from edge_ad.backends.flavours import INPUT, Flavour, capturing_logger, explain, installed_flavours, load_flavour
+from edge_ad.backends.execution import Execution, ExecutionOptions
+from edge_ad.backends.flavours import INPUT, Flavour, installed_flavours, load_flavour
 from edge_ad.backends.onnxruntime import OUTPUTS
+from edge_ad.backends.runtime_cache import RuntimeCacheFile
 from edge_ad.bundle import Bundle
-from edge_ad.errors import EngineError, EngineMismatch, FrameError, InspectionFault
+from edge_ad.errors import EngineError, FrameError, InspectionFault
 from edge_ad.golden import Answer
 from edge_ad.manifest import EngineEntry
 
-__all__ = ["TensorRtBackend", "engine_from_bytes"]
-
-
-def engine_from_bytes(flavour: Flavour, content: bytes, source: str) -> tuple[Any, Any, Any]:
-    """Deserialise an engine whose bytes are proven; returns (engine, runtime, logger), to be kept together.
-
-    Raises:
-        EngineError: TensorRT refuses it, with the reason from its log.
-    """
-    logger = capturing_logger(flavour.trt)
-    runtime = flavour.trt.Runtime(logger)
-    engine = runtime.deserialize_cuda_engine(content) if runtime is not None else None
-    if engine is None:  # TensorRT reports failure by returning None
-        raise EngineError(
-            f"{source} cannot be loaded by {flavour.title} {flavour.version}.",
-            expected="an engine of this version on a machine with a working GPU",
-            got=explain(logger.problems),
-            fix="check that `nvidia-smi` lists the GPU; then build again with --force",
-        )
-    return engine, runtime, logger
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Buffer:
-    """One input or output for the largest batch: pinned on the host, and its twin on the GPU."""
-
-    host: npt.NDArray[Any]
-    pointer: int
+__all__ = ["TensorRtBackend"]
 
 
 class TensorRtBackend:
-    """The bundle's engine of one precision on the first visible GPU. For one thread at a time.
+    """The bundle's engine of one precision on the first visible GPU.
+
+    Threads may share one: they take turns. For work side by side give each thread a backend of its own; they share the
+    engine, and each has its own execution context, stream and buffers.
+
+    Attributes:
+        graph_state: Whether inferences are replayed as a CUDA graph, and why not; see Execution.
 
     Raises:
         MissingDependency, NoGpu: This machine cannot run TensorRT.
         EngineMismatch: The bundle has no engine for it.
         BundleCorrupt: The engine's file is not the one the manifest describes.
-        EngineError: TensorRT or CUDA refuses.
+        EngineError: TensorRT or CUDA refuses; nothing is kept on the GPU.
     """
 
     name: str
     file: str
 
-    def __init__(self, bundle: Bundle, precision: str) -> None:
-        self._context: Any = None
+    def __init__(self, bundle: Bundle, precision: str, options: ExecutionOptions | None = None) -> None:
+        self._turn = threading.Lock()
+        self._broken: EngineError | None = None
+        self._loaded: LoadedEngine | None = None
+        self._execution: Execution | None = None
         self._device: Device = open_device()  # first: without a GPU there is no need to load TensorRT's libraries
         try:
             flavours = {flavour.name: flavour for flavour in map(load_flavour, installed_flavours() or (None,))}
@@ -70,103 +56,145 @@ class TensorRtBackend:
             machine = Machine(versions=versions, capability=self._device.capability)
             entry = choose_engine(bundle, precision, machine)
             with self._device.active():
-                self._load(bundle, entry, flavours[entry.flavour])
-        except BaseException:
+                self._load(bundle, entry, flavours[entry.flavour], options)
+        except BaseException as exc:
+            if isinstance(exc, EngineError):
+                self._broken = exc
             self.close()
             raise
 
-    def _load(self, bundle: Bundle, entry: EngineEntry, flavour: Flavour) -> None:
+    def _load(self, bundle: Bundle, entry: EngineEntry, flavour: Flavour, options: ExecutionOptions | None) -> None:
         self.name = "tensorrt-rtx" if flavour.name == "rtx" else "tensorrt"
-        self.file = entry.file
-        self._source = str(bundle.path / entry.file)
-        loaded = engine_from_bytes(flavour, bundle.read(entry.file), self._source)
-        self._engine, self._runtime, self._logger = loaded
+        self.file, self._source = entry.file, str(bundle.path / entry.file)
+        self._loaded = share_engine(bundle, entry, flavour)
         size, of_map = bundle.manifest.input, bundle.manifest.map
-        self._max_batch = entry.max_batch
+        self._size = (size.height, size.width)
         shapes = {
             INPUT: (entry.max_batch, size.height, size.width, 3),
             OUTPUTS[0]: (entry.max_batch, of_map.height, of_map.width),
             OUTPUTS[1]: (entry.max_batch,),
         }
-        self._stream = self._device.stream()
-        self._context = self._created(self._engine.create_execution_context(), "an execution context")
-        self._batch = 0
-        self._set_batch(entry.max_batch)
-        self._buffers = {name: self._bound_buffer(name, shape, flavour.trt) for name, shape in shapes.items()}
+        cache = None
+        if hasattr(flavour.trt, "IRuntimeCache"):
+            cache = RuntimeCacheFile(bundle.manifest.files[entry.file], flavour.version, self._device)
+        self._execution = Execution(
+            self._device, self._loaded, shapes, min_batch=entry.settings.min_batch, options=options, cache=cache
+        )
+        for _ in range(2):  # so that the golden vectors meet what serves: the second inference captures the graph
+            self._execution.infer(1)
+        self._execution.save_cache()
 
-    def _created(self, made: Any, what: str) -> Any:
-        if not made:  # TensorRT reports failure by None or False
-            raise EngineError(f"{self._source}: TensorRT refuses {what}.", got=explain(self._logger.problems))
-        return made
+    @property
+    def graph_state(self) -> str:
+        return "closed" if self._execution is None else self._execution.graph_state
 
-    def _set_batch(self, count: int) -> None:
-        if count != self._batch:
-            shape = (count, *tuple(self._engine.get_tensor_shape(INPUT))[1:])
-            self._created(self._context.set_input_shape(INPUT, shape), f"input of shape {shape}")
-            self._batch = count
+    def run(self, images: npt.NDArray[np.uint8] | DeviceArray) -> Answer:
+        """See Backend.run. A batch larger than the engine's largest runs in chunks.
 
-    def _bound_buffer(self, name: str, expected: tuple[int, ...], trt: Any) -> _Buffer:
-        shape = tuple(self._context.get_tensor_shape(name))
-        dtype = np.dtype(trt.nptype(self._engine.get_tensor_dtype(name)))
-        wanted = np.dtype(np.uint8 if name == INPUT else np.float32)
-        if (shape, dtype) != (expected, wanted):
-            raise EngineMismatch(
-                f"{self._source} does not have the bundle's {name}.",
-                expected=f"{wanted} of shape {expected} (manifest.json)",
-                got=f"{dtype} of shape {shape}",
-                fix="build the engine again with --force",
-            )
-        host = self._device.pinned(shape, dtype)
-        pointer = self._device.memory(math.prod(shape) * dtype.itemsize)
-        self._created(self._context.set_tensor_address(name, pointer), f"an address for {name}")
-        return _Buffer(host=host, pointer=pointer)
+        Args:
+            images: Also an array on the GPU, of one frame (H, W, 3) too; see edge_ad.backends.device_frame.
 
-    def run(self, images: npt.NDArray[np.uint8]) -> Answer:
-        """See Backend.run. A batch larger than the engine's largest runs in chunks."""
-        if self._context is None:
+        Raises:
+            FrameError: The images do not fit the engine; the next ones may.
+            InspectionFault: TensorRT or CUDA failed; from here on this backend only says so.
+        """
+        with self._turn, self._work() as execution:
+            if is_on_device(images):
+                return self._run_on_device(execution, images)
+            return self._run_from_host(execution, images)
+
+    @contextmanager
+    def _work(self) -> Iterator[Execution]:
+        if self._execution is None:
             raise InspectionFault("The inspector is closed.", fix="open a new Inspector")
-        image, anomaly_map, score = (self._buffers[name].host for name in (INPUT, *OUTPUTS))
+        if self._broken is not None:
+            raise self._fault("was stopped by an earlier error", self._broken)
+        try:
+            with self._device.active():
+                yield self._execution
+        except EngineError as exc:
+            self._broken = exc
+            raise self._fault("failed to run", exc) from exc
+        except BaseException:  # Ctrl-C, say: nothing may be under way when the buffers are used or freed next
+            with suppress(EngineError):
+                self._device.synchronize(stream=self._execution.stream)
+            raise
+
+    def _fault(self, happened: str, cause: EngineError) -> InspectionFault:
+        return InspectionFault(f"{self._source} {happened}.", got=cause, fix=cause.fix or RECREATE)
+
+    def _run_from_host(self, execution: Execution, images: npt.NDArray[np.uint8]) -> Answer:
+        image = execution.image
         if images.dtype != image.dtype or images.shape[1:] != image.shape[1:]:
             raise FrameError(
                 "The batch does not fit the engine.",
                 expected=f"uint8 array of shape {('N', *image.shape[1:])}",
                 got=f"{images.dtype} array of shape {images.shape}",
             )
-        maps = np.empty((len(images), *anomaly_map.shape[1:]), np.float32)
-        scores = np.empty(len(images), np.float32)
-        try:
-            with self._device.active():
-                for start in range(0, len(images), self._max_batch):
-                    window = slice(start, start + self._max_batch)
-                    count = len(images[window])
-                    image[:count] = images[window]
-                    self._infer(count)
-                    maps[window], scores[window] = anomaly_map[:count], score[:count]
-        except EngineError as exc:
-            raise InspectionFault(f"{self._source} failed to run.", got=exc) from exc
-        return maps, scores
 
-    def _infer(self, count: int) -> None:
-        """From the first `count` rows of the pinned input to those of the pinned outputs."""
-        self._set_batch(count)
-        self._logger.problems.clear()
-        self._enqueue(count)
-        self._device.synchronize(stream=self._stream)
+        def infer(start: int, count: int) -> None:
+            image[:count] = images[start : start + count]
+            execution.infer(count)
 
-    def _enqueue(self, count: int) -> None:
-        """Queue copies and kernels; no waiting and no allocation in here, so that a CUDA graph can record it."""
-        image = self._buffers[INPUT]
-        self._device.upload(image.pointer, image.host[:count], stream=self._stream)
-        self._created(self._context.execute_async_v3(self._stream), "to run")
-        for name in OUTPUTS:
-            buffer = self._buffers[name]
-            self._device.download(buffer.host[:count], buffer.pointer, stream=self._stream)
+        return _in_chunks(execution, len(images), infer)
+
+    def _run_on_device(self, execution: Execution, images: DeviceArray) -> Answer:
+        frames = device_frames(images, self._size, stream=execution.stream)
+        self._check_place(frames)
+        frame_bytes = execution.image[:1].nbytes
+        if frames.follow is not None:
+            self._device.follow(frames.follow, stream=execution.stream)
+        return _in_chunks(
+            execution,
+            frames.shape[0],
+            lambda start, count: execution.infer_at(frames.pointer + start * frame_bytes, count),
+        )
+
+    def _check_place(self, frames: DeviceFrames) -> None:
+        if frames.shape[0] and not self._device.holds(frames.pointer):
+            raise FrameError(
+                "The array lies on another GPU, or its memory was freed.",
+                expected=f"memory of {self._device.name}, the first visible GPU",
+                got=f"address {frames.pointer:#x}",
+                fix="copy it to that GPU, or let CUDA_VISIBLE_DEVICES name one GPU only",
+            )
 
     def close(self) -> None:
-        """Release the engine and the GPU's memory; a second call does nothing."""
-        if self._context is not None:
-            with self._device.active():
-                # In this order: a context needs its engine, an engine its runtime.
-                self._context = self._engine = self._runtime = None
-                self._buffers = {}
-        self._device.close()
+        """Release the engine and the GPU's memory, after an inference that runs now; a second call does nothing."""
+        with self._turn:
+            execution, self._execution = self._execution, None
+            loaded, self._loaded = self._loaded, None
+            told_already = (EngineError,) if self._broken is not None else ()
+            with suppress(*told_already):
+                try:
+                    if loaded is not None:
+                        with self._device.active():
+                            self._release(execution, loaded)
+                finally:
+                    self._device.close()
+
+    def _release(self, execution: Execution | None, loaded: LoadedEngine) -> None:
+        try:
+            if execution is not None:
+                self._settle(execution)
+                execution.close()
+        finally:
+            release_engine(loaded)
+
+    def _settle(self, execution: Execution) -> None:
+        if self._broken is None:
+            execution.save_cache()
+            return
+        with suppress(EngineError):  # else what is freed may still be in use
+            self._device.synchronize(stream=execution.stream)
+
+
+def _in_chunks(execution: Execution, count: int, infer: Callable[[int, int], None]) -> Answer:
+    """Call `infer(start, count)` for as many frames as the engine takes at once, and gather the answers."""
+    anomaly_map, score = execution.answer
+    maps, scores = np.empty((count, *anomaly_map.shape[1:]), np.float32), np.empty(count, np.float32)
+    for start in range(0, count, execution.max_batch):
+        rows = min(execution.max_batch, count - start)
+        infer(start, rows)
+        maps[start : start + rows], scores[start : start + rows] = anomaly_map[:rows], score[:rows]
+    return maps, scores

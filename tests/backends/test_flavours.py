@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from edge_ad.backends import flavours
+from edge_ad.backends import vendor
 from edge_ad.backends.flavours import capturing_logger, explain, installed_flavours, load_flavour, target_of
 from edge_ad.errors import MissingDependency
 from tests.tiny_bundle import needs_rtx
@@ -21,7 +21,7 @@ def test_full_tensorrt_comes_first_on_a_jetson(
     monkeypatch: pytest.MonkeyPatch, machine: str, expected: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    monkeypatch.setattr(flavours.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(vendor, "is_installed", lambda name: True)
     assert installed_flavours() == expected
 
 
@@ -70,6 +70,15 @@ def test_logger_keeps_errors_only() -> None:
     logger.log(trt.ILogger.ERROR, "first")
     logger.log(trt.ILogger.INTERNAL_ERROR, "second")
     assert logger.problems == ["first", "second"]
+
+
+@needs_rtx
+def test_a_logger_that_is_told_errors_for_months_keeps_the_last() -> None:
+    trt = load_flavour("rtx").trt
+    logger = capturing_logger(trt)
+    for number in range(1000):
+        logger.log(trt.ILogger.ERROR, str(number))
+    assert (len(logger.problems), logger.problems[-1]) == (100, "999")
 
 
 def test_explanation_says_each_thing_once_and_drops_the_echo() -> None:

@@ -12,9 +12,10 @@ import pytest
 from build_engines import BuildOptions, build
 from build_engines.targets import known_targets
 from edge_ad.backends import open_backend
+from edge_ad.backends.engine import engine_from_bytes
 from edge_ad.backends.flavours import load_flavour, target_of
 from edge_ad.backends.onnxruntime import OnnxRuntimeBackend
-from edge_ad.backends.tensorrt import TensorRtBackend, engine_from_bytes
+from edge_ad.backends.tensorrt import TensorRtBackend
 from edge_ad.bundle import Bundle
 from edge_ad.errors import EngineError, NoGpu
 from tests.tiny_bundle import HEIGHT, WIDTH, needs_rtx, tiny_bundle
