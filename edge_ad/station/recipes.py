@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,29 @@ from edge_ad.inspector import Inspector
 from edge_ad.station.settings import RecipeSettings
 from edge_ad.station.verdict import ServedModel
 
-__all__ = ["LoadedRecipe", "RecipeBook", "served_model"]
+__all__ = ["LoadedRecipe", "RecipeBook", "bundle_threshold", "served_model"]
 
 _log = logging.getLogger(__name__)
 
+Thresholds = Callable[[Inspector], tuple[float, int]]
 
-def served_model(inspector: Inspector) -> ServedModel:
-    """What this inspector judges with."""
+
+def bundle_threshold(inspector: Inspector) -> tuple[float, int]:
+    """The threshold that its bundle brings, and its version."""
     entry = inspector.bundle.precision(inspector.precision)
+    return entry.threshold, entry.threshold_version
+
+
+def served_model(inspector: Inspector, threshold_version: int) -> ServedModel:
+    """What this inspector judges with."""
     return ServedModel(
         bundle=inspector.bundle.manifest.name,
         bundle_sha256=inspector.bundle.sha256,
         model_sha256=inspector.model_sha256,
         precision=inspector.precision,
         backend=inspector.backend,
-        threshold=entry.threshold,
-        threshold_version=entry.threshold_version,
+        threshold=inspector.threshold,
+        threshold_version=threshold_version,
     )
 
 
@@ -42,16 +49,18 @@ class LoadedRecipe:
         EdgeAdError: A bundle cannot be loaded, or does not reproduce its golden vectors here.
     """
 
-    def __init__(self, settings: RecipeSettings) -> None:
+    def __init__(self, settings: RecipeSettings, thresholds: Thresholds) -> None:
         self.name = settings.name
         with ExitStack() as undo:
             by_path: dict[Path, Inspector] = {}
+            versions: dict[Path, int] = {}
             for path in dict.fromkeys(settings.bundles.values()):
                 by_path[path] = Inspector(path, precision=settings.precision, backend=settings.backend)
                 undo.callback(by_path[path].close)
+                by_path[path].threshold, versions[path] = thresholds(by_path[path])
             self._opened = undo.pop_all()
         self.inspectors = {camera: by_path[path] for camera, path in settings.bundles.items()}
-        self.models = {camera: served_model(inspector) for camera, inspector in self.inspectors.items()}
+        self.models = {camera: served_model(by_path[path], versions[path]) for camera, path in settings.bundles.items()}
         self._users = 1  # the book
         self._lock = threading.Lock()
 
@@ -89,14 +98,17 @@ class RecipeBook:
     Args:
         recipes: By name.
         first: The one to begin with.
+        thresholds: The threshold that an inspector is to judge by, and its version.
 
     Raises:
         EdgeAdError: It cannot be used.
     """
 
-    def __init__(self, recipes: Mapping[str, RecipeSettings], first: str) -> None:
-        self._recipes = recipes
-        self._current = LoadedRecipe(recipes[first])
+    def __init__(
+        self, recipes: Mapping[str, RecipeSettings], first: str, thresholds: Thresholds = bundle_threshold
+    ) -> None:
+        self._recipes, self._thresholds = recipes, thresholds
+        self._current = LoadedRecipe(recipes[first], thresholds)
         self._lock = threading.Lock()
         self._switching = threading.Lock()
 
@@ -127,7 +139,7 @@ class RecipeBook:
         if not self._switching.acquire(blocking=False):
             raise StationError("Another recipe is being loaded.", fix="wait for it, then try again")
         try:
-            loaded = LoadedRecipe(self._recipes[name])
+            loaded = LoadedRecipe(self._recipes[name], self._thresholds)
             with self._lock:
                 before, self._current = self._current, loaded
             before.release()
