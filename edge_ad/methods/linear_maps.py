@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["blur_matrix", "pad_matrix", "resize_matrix"]
+__all__ = ["bands", "blur_matrix", "pad_matrix", "resize_matrix"]
 
 Matrix = npt.NDArray[np.float64]
 
@@ -52,3 +52,18 @@ def blur_matrix(size: int, sigma: float) -> Matrix:
     matrix = np.zeros((size, size))
     np.add.at(matrix, (np.arange(size)[:, None], source), kernel[None, :])
     return matrix
+
+
+def bands(matrix: Matrix, rows: int) -> list[tuple[int, Matrix]]:
+    """A matrix whose non-zeros lie near a diagonal as pieces of `rows` rows, each with only the columns it touches.
+
+    Returns:
+        (first column, (rows, columns)) from top to bottom; the last piece may have fewer rows.
+    """
+    pieces = []
+    for top in range(0, len(matrix), rows):
+        piece = matrix[top : top + rows]
+        touched = np.flatnonzero(piece.any(axis=0))
+        first, last = (int(touched[0]), int(touched[-1])) if len(touched) else (0, 0)
+        pieces.append((first, piece[:, first : last + 1]))
+    return pieces

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
-from edge_ad.methods.linear_maps import blur_matrix, pad_matrix, resize_matrix
+from edge_ad.methods.graph import BandedProduct
+from edge_ad.methods.linear_maps import bands, blur_matrix, pad_matrix, resize_matrix
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -61,3 +62,32 @@ def test_padding_is_numpys(repeat: bool, mode: str) -> None:
     image = noise(5, 7)
     padded = pad_matrix(5, 4, repeat=repeat) @ image @ pad_matrix(7, 2, repeat=repeat).T
     np.testing.assert_array_equal(padded, np.pad(image, ((4, 4), (2, 2)), mode=mode))
+
+
+BANDED = {
+    "shrinking": (resize_matrix(1200, 256), 16),
+    "enlarging": (resize_matrix(31, 50), 16),
+    "odd": (resize_matrix(517, 33), 8),
+    "an empty row": (pad_matrix(5, 3, repeat=False), 2),
+}
+
+
+@pytest.mark.parametrize("case", BANDED)
+def test_bands_are_the_matrix(case: str) -> None:
+    matrix, rows = BANDED[case]
+    put_together = np.zeros_like(matrix)
+    pieces = bands(matrix, rows)
+    for index, (first, piece) in enumerate(pieces):
+        put_together[index * rows : (index + 1) * rows, first : first + piece.shape[1]] = piece
+    np.testing.assert_array_equal(put_together, matrix)
+    assert sum(piece.size for _, piece in pieces) < matrix.size
+
+
+@pytest.mark.parametrize("case", BANDED)
+def test_a_banded_product_is_the_product(case: str) -> None:
+    matrix, rows = BANDED[case]
+    x = torch.from_numpy(np.random.default_rng(0).random((2, matrix.shape[1], 7))).float()
+    dense = torch.from_numpy(matrix).float()
+    torch.testing.assert_close(BandedProduct(matrix, rows, left=True)(x), dense @ x)
+    across = x.transpose(1, 2)
+    torch.testing.assert_close(BandedProduct(matrix, rows, left=False)(across), across @ dense.T)
