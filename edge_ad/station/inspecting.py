@@ -79,7 +79,7 @@ class Inspecting:
             stage.beat()
             is_last = self._stopping.is_set()
             try:
-                job = self._jobs.get(timeout=TICK_S)
+                job = self._jobs.get(not is_last, TICK_S)
             except Empty:
                 if is_last:
                     return

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from edge_ad.inspection import Inspection
 from edge_ad.station.images import ImageStore
@@ -29,6 +29,7 @@ class Ledger:
 
     Args:
         run: Of the record.
+        cameras: Names of all.
         recipes: Whose recipe in use a ticket holds.
         recorder, images: Where ends go.
         latencies: Filled here.
@@ -39,23 +40,31 @@ class Ledger:
     """
 
     def __init__(
-        self, run: int, recipes: RecipeBook, recorder: Recorder, images: ImageStore, latencies: Latencies
+        self,
+        run: int,
+        cameras: Sequence[str],
+        recipes: RecipeBook,
+        recorder: Recorder,
+        images: ImageStore,
+        latencies: Latencies,
     ) -> None:
         self.run, self.recorder, self.images, self.latencies = run, recorder, images, latencies
         self.listeners: list[Listener] = []
         self.void = 0
         self._recipes = recipes
         self._open: dict[int, Ticket] = {}
-        self._triggers = 0
-        self._ended: Counter[VerdictName] = Counter()
+        self._number = 0
+        self._triggers: Counter[str] = Counter(dict.fromkeys(cameras, 0))
+        self._ended: Counter[tuple[str, VerdictName]] = Counter()
         self._changed = threading.Condition()
 
     def open(self, camera: str, part_id: str | None = None) -> Ticket:
         """Accept a trigger."""
         recipe = self._recipes.take()
         with self._changed:
-            self._triggers += 1
-            ticket = Ticket(run=self.run, number=self._triggers, camera=camera, recipe=recipe, part_id=part_id)
+            self._number += 1
+            self._triggers[camera] += 1
+            ticket = Ticket(run=self.run, number=self._number, camera=camera, recipe=recipe, part_id=part_id)
             self._open[ticket.number] = ticket
         return ticket
 
@@ -77,7 +86,7 @@ class Ledger:
             except Exception:  # who listens must not stop the record
                 _log.exception("a listener failed")
         with self._changed:
-            self._ended[verdict.verdict] += 1
+            self._ended[verdict.camera, verdict.verdict] += 1
             del self._open[ticket.number]
             self._changed.notify_all()
         ticket.recipe.release()
@@ -104,6 +113,15 @@ class Ledger:
 
     def counts(self) -> dict[str, int]:
         """Triggers, what they ended in, and how many are open; the first is always the sum of the others."""
+        by_camera = self.counts_by_camera().values()
+        return {name: sum(counts[name] for counts in by_camera) for name in ("triggers", *VERDICTS, "open")}
+
+    def counts_by_camera(self) -> dict[str, dict[str, int]]:
+        """The same for each camera."""
         with self._changed:
-            ended = {str(name): self._ended[name] for name in VERDICTS}
-            return {"triggers": self._triggers, **ended, "open": len(self._open)}
+            triggers, ended = dict(self._triggers), dict(self._ended)
+        found = {}
+        for camera, count in triggers.items():
+            ends = {str(name): ended.get((camera, name), 0) for name in VERDICTS}
+            found[camera] = {"triggers": count, **ends, "open": count - sum(ends.values())}
+        return found

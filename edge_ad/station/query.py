@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from edge_ad.inspection import Region
 from edge_ad.station.schema import connect
 from edge_ad.station.verdict import GOOD, ServedModel, Verdict, VerdictName
 
-__all__ = ["Query", "Reader"]
+__all__ = ["Query", "Reader", "parse_time"]
 
 _PAGE = 500  # rows of one read: a long one would keep the write-ahead log from being taken back
 _SELECT = """SELECT v.id, run, number, time_ns, camera, recipe, verdict, reason, part_id, sequence, captured_ns, score,
@@ -24,6 +27,8 @@ _SELECT = """SELECT v.id, run, number, time_ns, camera, recipe, verdict, reason,
 _MODEL_AT = 16  # the column of _SELECT where the model's fields begin, in their order
 _MODEL_FIELDS = tuple(field.name for field in dataclasses.fields(ServedModel))
 _NEVER = 2**62
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_TIMES = "a time such as 2026-11-21, 2026-11-21T08:30:00 or 2026-11-21T08:30:00Z, or how long ago: 90s, 15m, 8h, 7d"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +68,22 @@ class Query:
             if GOOD not in self.verdicts:
                 conditions.append("verdict != 'good'")  # there is an index of those
         return conditions, values
+
+
+def parse_time(text: str) -> int:
+    """A moment in nanoseconds since the epoch: ISO 8601 (of this machine's time zone where it names none), or ago.
+
+    Raises:
+        ValueError: Saying what is expected.
+    """
+    found = re.fullmatch(r"([0-9]{1,9})([smhd])", text.strip())
+    try:
+        if found:
+            return time.time_ns() - int(found[1]) * _UNITS_S[found[2]] * 1_000_000_000
+        moment = datetime.fromisoformat(re.sub("[Zz]$", "+00:00", text.strip()))
+        return round(moment.timestamp() * 1e6) * 1000
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(_TIMES) from None
 
 
 class Reader:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_ad.backends import BACKENDS
 from edge_ad.cameras import (
     CameraOptions,
     CameraUri,
@@ -242,7 +243,7 @@ def _recipe(name: str, table: Table, cameras: tuple[str, ...]) -> RecipeSettings
         name=name,
         bundles=_bundles(table, cameras),
         precision=table.choice("precision", ("auto", *PRECISIONS), "auto"),
-        backend=table.choice("backend", ("auto", "tensorrt", "onnxruntime"), "auto"),
+        backend=table.choice("backend", ("auto", *BACKENDS), "auto"),
     )
     table.end()
     return settings

@@ -12,17 +12,22 @@ from typing import Any
 from edge_ad import __version__
 from edge_ad.errors import StationError, TriggerRefused
 from edge_ad.station.feed import CameraFeed
+from edge_ad.station.http.api import api_routes
+from edge_ad.station.http.live import LiveImages
+from edge_ad.station.http.server import HttpServer
 from edge_ad.station.images import ImageStore
 from edge_ad.station.inspecting import Inspecting
 from edge_ad.station.latency import Latencies
 from edge_ad.station.ledger import Ledger
+from edge_ad.station.page import page_routes
 from edge_ad.station.publishing import OpenPublisher
 from edge_ad.station.publishing.courier import Courier
 from edge_ad.station.recipes import RecipeBook
 from edge_ad.station.record import Record
 from edge_ad.station.recorder import Recorder
-from edge_ad.station.settings import StationSettings
+from edge_ad.station.settings import HttpSettings, StationSettings
 from edge_ad.station.stage import Stage
+from edge_ad.station.teach import Teaching
 from edge_ad.station.ticket import Ticket
 from edge_ad.station.watch import Watch
 
@@ -61,7 +66,9 @@ class Station:
             self._record = Record(settings.record.folder, most_bytes=settings.record.database_bytes)
             undo.callback(self._record.close)
             self.uid, self.run = self._record.uid, self._record.run
-            self.recipes = RecipeBook(settings.recipes, self._first_recipe())
+            self.teaching = Teaching(settings.record.folder)
+            undo.callback(self.teaching.close)
+            self.recipes = RecipeBook(settings.recipes, self._first_recipe(), self.teaching.of_inspector)
             undo.callback(self.recipes.close)
             self.images = ImageStore(
                 settings.record.folder,
@@ -71,14 +78,19 @@ class Station:
                 accept_every=settings.record.accept_every,
             )
             self.recorder = Recorder(self._record, make_room=self.images.make_room)
-            self.latencies = Latencies(tuple(camera.name for camera in settings.cameras))
-            self.ledger = Ledger(self.run, self.recipes, self.recorder, self.images, self.latencies)
+            cameras = tuple(camera.name for camera in settings.cameras)
+            self.latencies = Latencies(cameras)
+            self.ledger = Ledger(self.run, cameras, self.recipes, self.recorder, self.images, self.latencies)
+            self.live = LiveImages()
+            self.ledger.listeners.append(self.live.listen)
             self.inspecting = Inspecting(self.ledger)
             self.couriers = self._couriers((*settings.publishers, *publishers))
             self.feeds: dict[str, CameraFeed] = {}
             for camera in settings.cameras:
                 self.feeds[camera.name] = CameraFeed(camera, self.ledger, self.inspecting)
                 undo.callback(self.feeds[camera.name].close)
+            self.http = self._http(settings.http)
+            undo.callback(self.http.close if self.http else _nothing)
             self._watch = Watch(self._vital_stages, settings.stuck_s, self._each_second, self._status)
             self._undo = undo.pop_all()
 
@@ -93,6 +105,11 @@ class Station:
             Courier(opening, self, self.recorder, folder, delivered[opening.name], self.summary) for opening in openings
         ]
 
+    def _http(self, settings: HttpSettings | None) -> HttpServer | None:
+        if settings is None:
+            return None
+        return HttpServer(settings, [*api_routes(self, self.live, settings.token), *page_routes(self)])
+
     def _vital_stages(self) -> list[Stage]:
         of_feeds = [stage for feed in self.feeds.values() for stage in feed.stages]
         return [self.recorder.stage, self.inspecting.stage, *of_feeds]
@@ -105,6 +122,8 @@ class Station:
             feed.start()
         for courier in self.couriers:
             courier.start()
+        if self.http is not None:
+            self.http.start()
         self._phase = "running"
         self._watch.stage.start()
         _log.info("%s runs: record %s, run %d, recipe %s", self.name, self.uid, self.run, self.recipes.current.name)
@@ -196,6 +215,11 @@ class Station:
             },
         }
 
+    @property
+    def is_over(self) -> bool:
+        """Nothing is recorded any more."""
+        return self._phase == "stopped"
+
     def has_failed(self) -> bool:
         """A stage has ended that verdicts need: only a restart helps."""
         return any(stage.failure for stage in self._vital_stages())
@@ -248,3 +272,7 @@ class Station:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _nothing() -> None:
+    pass
