@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow engines lint clean
 
 demo: $(STAMP)
 	$(BIN)/edge-ad demo -o demo_output
@@ -16,6 +16,10 @@ test: lint
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# Every method's engine in every precision for every target: some minutes. Writes benchmarks/results/engines.md.
+engines: $(STAMP)
+	$(BIN)/python -m benchmarks engines
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .

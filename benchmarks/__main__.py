@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import accuracy, cold_start, paper_tables, supervised
+from benchmarks import accuracy, cold_start, engines, paper_tables, supervised
 from edge_ad.errors import EdgeAdError
 
 RESULTS = Path(__file__).parent / "results"
@@ -20,6 +20,7 @@ def main() -> int:
     modules = {
         "accuracy": accuracy,
         "cold-start": cold_start,
+        "engines": engines,
         "paper-tables": paper_tables,
         "supervised": supervised,
     }
