@@ -71,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_camera(commands)
     _add_evaluate(commands)
     _add_compare(commands)
+    _add_station(commands)
+    _add_history(commands)
     _add_verify(commands)
     _add_doctor(commands)
     _add_demo(commands)
@@ -328,6 +330,22 @@ def _verify(arguments: argparse.Namespace) -> int:
             error = "" if row.max_error is None else f"largest error {row.max_error:.2g} of {row.tolerance} spreads"
             print(f"  {row.precision}  {row.engine or row.backend:<{width}}  {state:<7}  {row.reason or error}")
     return 1 if any(row.ok is False for row in rows) else 0
+
+
+# --- the station -------------------------------------------------------------------------------------------------
+
+
+def _add_station(commands: Any) -> None:
+    from edge_ad.station.cli import add_station_arguments, run_station
+
+    add_station_arguments(_command(commands, "station", "run a line's cameras, for months", run_station))
+
+
+def _add_history(commands: Any) -> None:
+    from edge_ad.station.cli import add_history_arguments, run_history
+
+    summary = "ask a station's record, export it, judge its parts again"
+    add_history_arguments(_command(commands, "history", summary, run_history))
 
 
 # --- the machine and the demo ------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ SUBCOMMANDS = (
         "cameras",
         "evaluate",
         "compare",
+        "station",
+        "history",
         "verify",
         "doctor",
         "demo",
