@@ -215,12 +215,11 @@ def _add_build(commands: Any) -> None:
 
 
 def _add_runtime_options(parser: argparse.ArgumentParser) -> None:
+    from edge_ad.backends import BACKENDS
     from edge_ad.manifest import PRECISIONS
 
     parser.add_argument("--precision", default="auto", choices=("auto", *PRECISIONS), help="(default: auto)")
-    parser.add_argument(
-        "--backend", default="auto", choices=("auto", "tensorrt", "onnxruntime"), help="(default: auto)"
-    )
+    parser.add_argument("--backend", default="auto", choices=("auto", *BACKENDS), help="(default: auto)")
 
 
 def _add_inspect(commands: Any) -> None:

@@ -36,6 +36,7 @@ def examine() -> list[Finding]:
     return [
         _python(),
         _packages("verdicts on the CPU", ("onnxruntime", "cv2", "numpy"), "pip install edge-ad", required=True),
+        _packages("faster verdicts on the CPU", ("openvino",), _extra("openvino")),
         _packages("training and export", ("torch", "onnx", "onnxscript", "safetensors", "sklearn"), _extra("train")),
         _packages("calibration to FP16 and INT8", ("onnx", "sklearn", "scipy"), _extra("build")),
         _compiler(),

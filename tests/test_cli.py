@@ -95,7 +95,8 @@ def test_calibrate_judges_labelled_images(
 ) -> None:
     words = ("calibrate", bundle, "--images", parts_dataset, "--test", parts_dataset, "--precision", "fp16", "--json")
     report = json.loads(answer(capsys, *words)[1])
-    _, out, _ = answer(capsys, "evaluate", bundle, parts_dataset, "--precision", "fp16", "--json")
+    options = ("--precision", "fp16", "--backend", "onnxruntime", "--json")
+    _, out, _ = answer(capsys, "evaluate", bundle, parts_dataset, *options)
     figures = json.loads(out)
     for key in ("image_auroc", "image_f1max", "pixel_auroc", "aupro"):
         assert report["fp16"][key] == figures[key]

@@ -79,8 +79,10 @@ def test_every_precision_is_proven_on_the_cpu_and_a_missing_engine_is_said(bundl
     rows = [(row.precision, row.backend, row.engine, row.ok, row.reason) for row in verify(bundle.path)]
     assert rows == [
         ("fp32", "tensorrt", None, None, "The bundle has no fp32 engine."),
+        ("fp32", "openvino", None, True, ""),
         ("fp32", "onnxruntime", None, True, ""),
         ("int8", "tensorrt", None, None, "The bundle has no int8 engine."),
+        ("int8", "openvino", None, True, ""),
         ("int8", "onnxruntime", None, True, ""),
     ]
 
@@ -124,7 +126,7 @@ def test_each_engine_that_fits_this_gpu_is_run_and_judged(
         files = [engine.file for engine in alone.manifest.engines]
         running = Answering(alone, precision, off_by * TOLERANCE[precision] if files == [file] else 0.0)
         opened.append((backend, running))
-        assert backend == "onnxruntime" or files == [file]
+        assert backend != "tensorrt" or files == [file]
         return running
 
     monkeypatch.setattr(verify_module, "_this_machine", lambda: HERE)
@@ -139,7 +141,7 @@ def test_each_engine_that_fits_this_gpu_is_run_and_judged(
     for other, reason in zip(elsewhere, ["capability 12.0", "got: 1.6.0"], strict=True):
         assert rows[other].ok is None
         assert reason in rows[other].reason
-    assert [backend for backend, _ in opened] == ["tensorrt", "onnxruntime", "onnxruntime"]
+    assert [backend for backend, _ in opened] == ["tensorrt", *2 * ["openvino", "onnxruntime"]]
     assert all(running.closed for _, running in opened)
 
 
@@ -176,8 +178,10 @@ def test_the_command_prints_rows_and_fails_where_one_does(
     rows = json.loads(capsys.readouterr().out)
     assert {(row["precision"], row["backend"], row["engine"], row["ok"]) for row in rows} == {
         ("fp32", "tensorrt", file, None),
+        ("fp32", "openvino", None, True),
         ("fp32", "onnxruntime", None, True),
         ("int8", "tensorrt", None, None),
+        ("int8", "openvino", None, True),
         ("int8", "onnxruntime", None, True),
     }
     assert all(0 <= row["max_score_error"] <= row["max_error"] for row in rows if row["ok"])

@@ -17,12 +17,13 @@ __all__ = ["OUTPUTS", "OnnxRuntimeBackend", "answer_frames", "open_session"]
 OUTPUTS = ("anomaly_map", "score")
 
 
-def open_session(graph: bytes, source: str, *, integer_kernels: bool = True) -> Any:
+def open_session(graph: bytes, source: str, *, integer_kernels: bool = True, threads: int | None = None) -> Any:
     """An ONNX Runtime CPU session of a graph.
 
     Args:
         source: What it is, for messages.
         integer_kernels: Whether Q/DQ pairs may become kernels of integers. FP8 has none here, and is emulated.
+        threads: That compute one operator together; None: one for each physical core.
 
     Raises:
         BundleCorrupt: ONNX Runtime refuses the graph.
@@ -31,6 +32,7 @@ def open_session(graph: bytes, source: str, *, integer_kernels: bool = True) -> 
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads or 0
     if not integer_kernels:
         # The further optimisations take FP8 for INT8: they ask for QLinearConv, and drop a ReLU before QuantizeLinear.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -59,10 +61,10 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime-cpu"
 
-    def __init__(self, bundle: Bundle, precision: str) -> None:
+    def __init__(self, bundle: Bundle, precision: str, *, threads: int | None = None) -> None:
         self.file = graph = bundle.precision(precision).graph
         source = str(bundle.path / graph)
-        self._session = open_session(bundle.read(graph), source, integer_kernels=precision != "fp8")
+        self._session = open_session(bundle.read(graph), source, integer_kernels=precision != "fp8", threads=threads)
 
     def run(self, images: npt.NDArray[np.uint8] | DeviceArray) -> Answer:
         if self._session is None:
