@@ -116,6 +116,7 @@ class _Api:
         history = self._teaching.history(BundleThreshold.of(inspector))
         tree = {
             "camera": camera,
+            "record": self._station.uid,
             "model": vars(model),
             "calibration": _calibration(inspector),
             "history": [change.to_json() for change in reversed(history)],
