@@ -11,9 +11,11 @@ import ctypes
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from edge_ad.errors import FrameError
 
-__all__ = ["DeviceArray", "DeviceFrames", "device_frames", "is_on_device"]
+__all__ = ["DeviceArray", "DeviceFrames", "check_on_host", "device_frames", "is_on_device"]
 
 DeviceArray: TypeAlias = Any
 """An array in a GPU's memory, of any library that speaks one of the protocols."""
@@ -45,6 +47,21 @@ def is_on_device(frames: object) -> bool:
         kind, _ = frames.__dlpack_device__()
         return int(kind) in _DLPACK_CUDA
     return hasattr(frames, "__cuda_array_interface__")
+
+
+def check_on_host(frames: object) -> None:
+    """For backends that run on the CPU.
+
+    Raises:
+        FrameError: It is no numpy array.
+    """
+    if not isinstance(frames, np.ndarray):
+        raise FrameError(
+            "The frame lies on a GPU, and this bundle runs on the CPU.",
+            expected="a numpy array",
+            got=type(frames).__name__,
+            fix='cupy.asnumpy(frame) or tensor.cpu().numpy(), or Inspector(..., backend="tensorrt")',
+        )
 
 
 def device_frames(frames: DeviceArray, size: tuple[int, int], *, stream: int) -> DeviceFrames:

@@ -135,7 +135,7 @@ class _Share:
     users: int = 0
 
 
-_shares: dict[tuple[int, str], _Share] = {}
+_shares: dict[tuple[Any, str], _Share] = {}  # by TensorRT's module and the engine's hash
 _lock = threading.Lock()
 
 
@@ -147,7 +147,7 @@ def share_engine(bundle: Bundle, entry: EngineEntry, flavour: Flavour) -> Loaded
         EngineError: TensorRT refuses it.
     """
     content = bundle.read(entry.file)
-    key = (id(flavour.trt), bundle.manifest.files[entry.file])
+    key = (flavour.trt, bundle.manifest.files[entry.file])
     with _lock:
         if key not in _shares:
             loaded = engine_from_bytes(flavour, content, str(bundle.path / entry.file), entry.settings)

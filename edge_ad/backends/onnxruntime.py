@@ -7,9 +7,9 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from edge_ad.backends.device_frame import DeviceArray
+from edge_ad.backends.device_frame import DeviceArray, check_on_host
 from edge_ad.bundle import Bundle
-from edge_ad.errors import BundleCorrupt, FrameError, InspectionFault
+from edge_ad.errors import BundleCorrupt, InspectionFault
 from edge_ad.golden import Answer
 
 __all__ = ["OUTPUTS", "OnnxRuntimeBackend", "answer_frames", "open_session"]
@@ -69,13 +69,7 @@ class OnnxRuntimeBackend:
     def run(self, images: npt.NDArray[np.uint8] | DeviceArray) -> Answer:
         if self._session is None:
             raise InspectionFault("The inspector is closed.", fix="open a new Inspector")
-        if not isinstance(images, np.ndarray):
-            raise FrameError(
-                "The frame lies on a GPU, and this bundle runs on the CPU.",
-                expected="a numpy array",
-                got=type(images).__name__,
-                fix='cupy.asnumpy(frame) or tensor.cpu().numpy(), or Inspector(..., backend="tensorrt")',
-            )
+        check_on_host(images)
         try:
             return cast(Answer, tuple(self._session.run(OUTPUTS, {"image": images})))
         except Exception as exc:  # see open_session

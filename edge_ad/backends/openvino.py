@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_ad.backends.device_frame import DeviceArray
+from edge_ad.backends.device_frame import DeviceArray, check_on_host
 from edge_ad.backends.onnxruntime import OUTPUTS
 from edge_ad.bundle import Bundle
 from edge_ad.errors import EngineError, FrameError, InspectionFault, MissingDependency

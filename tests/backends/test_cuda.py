@@ -122,13 +122,14 @@ def test_one_failing_release_keeps_none_of_the_others(stand_in: Gpu) -> None:
 
 
 def test_memory_that_runs_out_is_told_with_sizes(either: Gpu) -> None:
+    either.machine.memory_bytes = 4 << 20
     device = cuda.open_device()
     with device.active():
-        device.memory(1 << 30)
+        device.memory(1 << 20)
         with pytest.raises(EngineError, match="not enough memory for a buffer on the GPU") as caught:
-            device.memory(8 << 30)
-    assert caught.value.expected == "8,192.0 MiB"
-    assert caught.value.got == "7,168.0 MiB free of 8,192.0 MiB on stand-in GPU"
+            device.memory(2048 << 20)
+    assert caught.value.expected == "2,048.0 MiB"
+    assert caught.value.got == "3.0 MiB free of 4.0 MiB on stand-in GPU"
     assert "nvidia-smi" in str(caught.value.fix)
     device.close()
     assert either.held() == {}
