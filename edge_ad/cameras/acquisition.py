@@ -30,7 +30,7 @@ from edge_ad.frame import Frame
 
 __all__ = ["Acquisition", "CameraState"]
 
-_POLL_MS = 100.0  # the longest that a loss, a timeout or closing goes unnoticed
+_POLL_MS = 50.0  # the longest that a loss, a timeout or closing goes unnoticed
 _HANGING_S = 0.05  # a trigger that takes so long to send is one that the camera does not answer
 
 
@@ -199,6 +199,8 @@ class Acquisition:
         self._lock_or_refuse()
         try:
             self._fail_in_flight(kind, got)
+            if self._loss is not None:
+                raise self._loss
             driver.restart()
             self._expected_number = None
         finally:

@@ -17,6 +17,7 @@ from edge_ad.cameras.native import Library, glib
 __all__ = ["ArrivedBuffer", "Device", "Found", "find_devices"]
 
 _SUCCESS = 0  # ARV_BUFFER_STATUS_SUCCESS
+_RANGES_CHECKED = 1  # ARV_RANGE_CHECK_POLICY_ENABLE
 _AUTO_OFF = 0  # ARV_AUTO_OFF
 _AUTO_SOCKET_BUFFER = 1  # ARV_GV_STREAM_SOCKET_BUFFER_AUTO: as large as an image
 _DISCOVERY = threading.Lock()  # the list of devices is the library's, for the whole process
@@ -42,6 +43,8 @@ def _aravis() -> Library:
             "arv_camera_is_uv_device": "int(pointer)",
             "arv_camera_get_vendor_name": "text(pointer, error)",
             "arv_camera_get_model_name": "text(pointer, error)",
+            "arv_camera_get_device_serial_number": "text(pointer, error)",
+            "arv_camera_get_sensor_size": "void(pointer, int*, int*, error)",
             "arv_camera_is_exposure_time_available": "int(pointer, error)",
             "arv_camera_is_exposure_auto_available": "int(pointer, error)",
             "arv_camera_set_exposure_time_auto": "void(pointer, int, error)",
@@ -68,6 +71,7 @@ def _aravis() -> Library:
             "arv_camera_start_acquisition": "void(pointer, error)",
             "arv_camera_stop_acquisition": "void(pointer, error)",
             "arv_device_is_feature_available": "int(pointer, text, error)",
+            "arv_device_set_range_check_policy": "void(pointer, int)",
             "arv_device_set_string_feature_value": "void(pointer, text, text, error)",
             "arv_device_dup_available_enumeration_feature_values_as_strings": "texts(pointer, text, uint*, error)",
             "arv_gv_device_is_controller": "int(pointer)",
@@ -144,7 +148,7 @@ class Device:
     """One camera under our control, and its stream. Every method raises GLibError if the camera does not answer.
 
     Args:
-        device_id: Found.device_id.
+        device_id: Found.device_id, or the IP address of a GigE Vision camera.
     """
 
     def __init__(self, device_id: str) -> None:
@@ -152,15 +156,16 @@ class Device:
         self._stream: int | None = None
         self._camera: int | None = self._call("arv_camera_new", device_id.encode())
         self._device: int = self._call("arv_camera_get_device", self._camera)
+        self._call("arv_device_set_range_check_policy", self._device, _RANGES_CHECKED)
         self.is_gige = bool(self._call("arv_camera_is_gv_device", self._camera))
 
     # --- settings ------------------------------------------------------------------------------------------------
 
     @property
-    def model(self) -> str:
-        """Vendor and model."""
-        vendor = _text(self._call("arv_camera_get_vendor_name", self._camera))
-        return f"{vendor} {_text(self._call('arv_camera_get_model_name', self._camera))}"
+    def name(self) -> str:
+        """Vendor, model and serial number."""
+        told = ("vendor_name", "model_name", "device_serial_number")
+        return " ".join(_text(self._call(f"arv_camera_get_{what}", self._camera)) for what in told)
 
     def has(self, feature: str) -> bool:
         """Whether the camera has a GenICam feature."""
@@ -217,6 +222,13 @@ class Device:
     def set_frame_rate(self, fps: float) -> None:
         """Set the frame rate of free run."""
         self._call("arv_camera_set_frame_rate", self._camera, fps)
+
+    @property
+    def sensor_size(self) -> tuple[int, int]:
+        """Width and height of the sensor, pixels."""
+        width, height = ctypes.c_int(), ctypes.c_int()
+        self._call("arv_camera_get_sensor_size", self._camera, ctypes.byref(width), ctypes.byref(height))
+        return width.value, height.value
 
     @property
     def region(self) -> tuple[int, int, int, int]:

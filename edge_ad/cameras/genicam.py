@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 from edge_ad.cameras.aravis import ArrivedBuffer, Device, Found, find_devices
 from edge_ad.cameras.driver import Capture
 from edge_ad.cameras.native import GLibError
 from edge_ad.cameras.options import CameraOptions, FreeRun, HardwareTrigger, SoftwareTrigger
 from edge_ad.cameras.pixels import PIXEL_FORMATS, pixel_format, to_bgr
-from edge_ad.errors import CameraLost, OptionRefused
+from edge_ad.errors import CameraError, CameraLost, OptionRefused
 
 __all__ = ["FrameNumbers", "GenicamDriver"]
 
@@ -19,7 +21,7 @@ class GenicamDriver:
     """One camera, set as asked and acquiring.
 
     Args:
-        name: Serial number, model, address or Aravis's id; * for the only one there is.
+        name: Serial number, model or Aravis's id, * for the first there is, or an IP address, which is found sooner.
         options: Of the camera.
         fps: Frames a second in free run; None leaves it as it is.
         packet_size: Bytes of a GigE Vision packet; None for the largest that the network passes.
@@ -44,22 +46,24 @@ class GenicamDriver:
         packet_size: int | None = None,
         packet_delay_ns: int | None = None,
     ) -> None:
-        found = _find(name)
         trigger = options.trigger
         self.answers_every_trigger = isinstance(trigger, SoftwareTrigger) and trigger.overlap
-        self._name = f"{found.vendor} {found.model} {found.serial}"
+        self._name = f"camera {name}"
         try:
-            self._device = Device(found.device_id)
+            self._device = Device(name if _is_address(name) else _find(name).device_id)
         except GLibError as exc:
-            raise self._lost(exc, "end the program that holds it; a camera frees itself some seconds after") from exc
+            raise self._lost(exc) from exc
         try:
+            self._name = self._device.name
+            if not self._device.is_controlled():
+                raise self._lost("in use", "end the program that holds it; a camera frees itself some seconds after")
             _Settings(self._device, self._name).apply(options, fps, packet_size, packet_delay_ns)
             self.description = self._describe()
             self._start()
         except GLibError as exc:
             self._device.close()
             raise self._lost(exc) from exc
-        except OptionRefused:
+        except CameraError:
             self._device.close()
             raise
 
@@ -69,8 +73,8 @@ class GenicamDriver:
         pixel_format(code if code in {item.code for item in PIXEL_FORMATS.values()} else name)
         return f"{self._name}, {width}x{height} {name}"
 
-    def _lost(self, error: GLibError, fix: str = "check its power and cable") -> CameraLost:
-        return CameraLost(f"{self._name} does not answer.", expected="a camera that answers", got=error, fix=fix)
+    def _lost(self, got: object, fix: str = "check its power and cable") -> CameraLost:
+        return CameraLost(f"There is no answer from {self._name}.", expected="a camera that answers", got=got, fix=fix)
 
     def _start(self) -> None:
         self._numbers = FrameNumbers(first=1 if self._device.is_gige else 0)
@@ -115,6 +119,14 @@ class GenicamDriver:
         except GLibError:
             pass  # it has gone, so there is nothing to stop
         self._device.close()
+
+
+def _is_address(name: str) -> bool:
+    """Whether it can be opened as it stands: asking the whole network who is there takes a second."""
+    try:
+        return bool(ipaddress.IPv4Address(name))
+    except ValueError:
+        return False
 
 
 def _find(name: str) -> Found:
@@ -203,6 +215,10 @@ class _Settings:
         self._device.set_pixel_format(name)
 
     def _region(self, wanted: tuple[int, int, int, int]) -> None:
+        x, y, width, height = wanted
+        sensor = self._device.sensor_size
+        if x + width > sensor[0] or y + height > sensor[1]:
+            raise self._refused("region", wanted, f"a region within the sensor's {sensor[0]}x{sensor[1]} pixels")
         try:
             self._device.set_region(*wanted)
         except GLibError as exc:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from edge_ad.errors import CameraError
 
@@ -36,12 +36,15 @@ class CameraUri:
         if not found:
             return CameraUri(text=text, scheme="", place=text)
         place, _, query = rest.partition("?")
-        return CameraUri(text=text, scheme=scheme.lower(), place=place, query=dict(parse_qsl(query, True)))
+        query_pairs = dict(parse_qsl(query, keep_blank_values=True))
+        return CameraUri(text=text, scheme=scheme.lower(), place=unquote(place), query=query_pairs)
 
     @property
     def name(self) -> str:
-        """The text without a password, as it may be shown and recorded."""
-        if self.scheme in ("", "gst"):
+        """The text without a password, as it may be shown and recorded; of a pipeline its first element."""
+        if self.scheme == "gst":
+            return f"gst:{self.place.partition(' ')[0]}"
+        if not self.scheme:
             return self.text
         parts = urlsplit(self.text)
         if "@" not in parts.netloc:
