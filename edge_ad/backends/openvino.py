@@ -76,11 +76,12 @@ class OpenVinoBackend:
         """See Backend.run."""
         if self._request is None:
             raise InspectionFault("The inspector is closed.", fix="open a new Inspector")
-        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != self._frame_shape:
+        check_on_host(images)
+        if images.dtype != np.uint8 or images.shape[1:] != self._frame_shape:
             raise FrameError(
                 "The batch does not fit the graph.",
-                expected=f"a numpy array of uint8 of shape {('N', *self._frame_shape)}",
-                got=f"{images.dtype} of shape {images.shape}" if isinstance(images, np.ndarray) else type(images),
+                expected=f"uint8 array of shape {('N', *self._frame_shape)}",
+                got=f"{images.dtype} array of shape {images.shape}",
             )
         maps = np.empty((len(images), *self._map_shape), np.float32)
         scores = np.empty(len(images), np.float32)

@@ -178,10 +178,15 @@ def test_host_and_gpu_frames_in_one_batch_are_refused(bundle: Bundle, stand_in: 
         inspector.inspect_batch([array, frame])
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_bundle_on_the_cpu_refuses_and_says_how_to_copy(bundle: Bundle, stand_in: Gpu, whole: bool) -> None:
+def test_a_bundle_on_the_cpu_refuses_and_says_how_to_copy(
+    bundle: Bundle, stand_in: Gpu, backend: str, whole: bool
+) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
     with (
-        Inspector(bundle, precision="fp32", backend="onnxruntime") as inspector,
+        Inspector(bundle, precision="fp32", backend=backend) as inspector,
         on_gpu(stand_in, frames(1)) as array,
         pytest.raises(FrameError, match=r"runs on the CPU(.|\n)*cupy\.asnumpy"),
     ):
