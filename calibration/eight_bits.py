@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto, NodeProto
 
-from calibration.cost import Cost
+from calibration.budget import Trial
 from calibration.equalise import equalise
 from calibration.fp16 import half_safe
 from calibration.half import halve
@@ -42,7 +42,7 @@ class EightBitGraph:
 
     content: bytes
     ranges: str
-    tried: dict[str, Cost]
+    tried: dict[str, Trial]
     in_float32: tuple[str, ...]
     search: SearchResult
 
@@ -89,9 +89,9 @@ def eight_bits_from_fp32(
     tried = {}
     with Progress(f"{form.name} ranges", len(prepared)) as progress:
         for name, preparation in prepared.items():
-            tried[name] = journal.cost(preparation.quantised(layers, form).SerializeToString())
+            tried[name] = journal.trial(preparation.quantised(layers, form).SerializeToString(), whole=True)
             progress.step()
-    ranges = min(prepared, key=lambda name: tried[name].score_shift_mean + 1 - tried[name].map_correlation)
+    ranges = min(prepared, key=lambda name: _rank(tried[name]))
     best = prepared[ranges]
     safe, _ = half_safe(best.model, best.observations)
 
@@ -111,6 +111,11 @@ def eight_bits_from_fp32(
         in_float32=tuple(layer for layer in search.left_out if layer not in safe),
         search=search,
     )
+
+
+def _rank(tried: Trial) -> tuple[float, float]:
+    """What keeps the budget comes first, and of that what is nearest to float32."""
+    return max(tried.used, 1.0), tried.cost.score_shift_mean + 1 - tried.cost.map_correlation
 
 
 def _preparations(

@@ -158,7 +158,7 @@ def _make(
             report[precision] = of_search(made.search, model) | {
                 "in_float32": made.in_float32,
                 "ranges": made.ranges,
-                "ranges_tried": {name: dataclasses.asdict(cost) for name, cost in made.tried.items()},
+                "ranges_tried": {name: dataclasses.asdict(trial) for name, trial in made.tried.items()},
             }
         report[precision]["budget"] = options.budget
     return graphs, report

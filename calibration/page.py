@@ -95,14 +95,15 @@ def _precision(name: str, row: Mapping[str, Any]) -> Markup:
         lines = [
             [
                 f"{name} (taken)" if name == row["ranges"] else name,
-                figure(cost["score_shift_mean"]),
-                f"{cost['map_correlation']:.3f}",
+                _used(trial["used"]),
+                figure(trial["cost"]["score_shift_mean"]),
+                f"{trial['cost']['map_correlation']:.3f}",
             ]
-            for name, cost in row["ranges_tried"].items()
+            for name, trial in row["ranges_tried"].items()
         ]
         parts += [
             element("h3", "Ranges tried, everything quantised; equalised: channels brought to like size first"),
-            table(["Clipping", "#Mean score shift", "#Worst map correlation"], lines, "narrow"),
+            table(["Clipping", "#Of the budget", "#Mean score shift", "#Worst map correlation"], lines, "narrow"),
         ]
     note = "Each convolution alone in this precision: how far scores move. The longest bars are left out first."
     return section(title, note, *parts)
