@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 
 from edge_ad.cameras.driver import Capture
-from edge_ad.cameras.native import GErrorPointer, GLibError, Library, taken
+from edge_ad.cameras.native import GErrorPointer, GLibError, Library, glib, taken
 from edge_ad.cameras.options import CameraOptions
 from edge_ad.cameras.pixels import PIXEL_FORMATS, to_bgr
 from edge_ad.errors import CameraError, CameraLost, MissingDependency
@@ -223,9 +223,9 @@ class GStreamerDriver:
             return
         got = "its end"
         if _Message.from_address(message).type == _ERROR:
-            error = GErrorPointer()
-            self._call("gst_message_parse_error", message, ctypes.addressof(error), None)
-            got = str(taken(error))
+            error, details = GErrorPointer(), ctypes.c_void_p()
+            self._call("gst_message_parse_error", message, ctypes.addressof(error), ctypes.addressof(details))
+            got = f"{taken(error)} {_last_line(details)}"
         self._call("gst_mini_object_unref", message)
         raise CameraLost(f"{self._name} has stopped.", expected="frames", got=got)
 
@@ -243,3 +243,12 @@ class GStreamerDriver:
         self._call("gst_element_set_state", pipeline, _NULL)
         for item in (self._bus, self._sink, pipeline):
             self._call("gst_object_unref", item)
+
+
+def _last_line(details: ctypes.c_void_p) -> str:
+    """Of what GStreamer adds to an error, without the place in its source code; the text is freed."""
+    if not details.value:
+        return ""
+    text = ctypes.string_at(details.value).decode(errors="replace")
+    glib()("g_free", details)
+    return text.splitlines()[-1].strip()

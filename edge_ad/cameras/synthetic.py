@@ -54,8 +54,31 @@ class SyntheticScene:
 
 
 def draw_part(scene: SyntheticScene, number: int) -> Image:
-    """Part `number` of the scene without the sensor's noise, (height, width, 3) uint8 BGR."""
-    return _Studio(scene).part(number)
+    """Part `number` of the scene without the sensor's noise, (height, width, 3) uint8 BGR.
+
+    A turned disc with a hole on a dark belt, each lying and shining a little differently.
+    """
+    random = np.random.default_rng((scene.seed, 0, number))
+    image = np.full((scene.height, scene.width, 3), 28, np.uint8)
+    side = min(scene.height, scene.width)
+    middle = (scene.width / 2, scene.height / 2)
+    centre = [round(float(value + random.uniform(-0.03, 0.03) * side)) for value in middle]
+    metal = int(random.integers(150, 165))
+    cv2.circle(image, centre, round(side * 0.38), (metal, metal, metal - 6), -1, cv2.LINE_AA)
+    for radius in np.arange(0.14, 0.37, 0.02):
+        cv2.circle(image, centre, round(side * float(radius)), (metal + 9,) * 3, 1, cv2.LINE_AA)
+    cv2.circle(image, centre, round(side * 0.11), (28, 28, 28), -1, cv2.LINE_AA)
+    if random.random() < scene.defects:
+        _draw_scratch(image, centre, side, random)
+    return image
+
+
+def _draw_scratch(image: Image, centre: list[int], side: int, random: np.random.Generator) -> None:
+    angle, turn = random.uniform(0, 2 * np.pi, 2)
+    start = np.array(centre) + side * 0.24 * np.array([np.cos(angle), np.sin(angle)])
+    end = start + side * random.uniform(0.08, 0.16) * np.array([np.cos(turn), np.sin(turn)])
+    first, last = ([round(float(value)) for value in point] for point in (start, end))
+    cv2.line(image, first, last, (60, 60, 70), max(1, side // 120), cv2.LINE_AA)
 
 
 class SyntheticDriver:
@@ -74,7 +97,7 @@ class SyntheticDriver:
     def __init__(self, scene: SyntheticScene, options: CameraOptions) -> None:
         options.refuse_all_but("synthetic://", (), (FreeRun, SoftwareTrigger))
         self._scene = scene
-        self._studio = _Studio(scene)
+        self._sensor = _Sensor(scene)
         self._pace = Pace(scene.fps, triggered=isinstance(options.trigger, SoftwareTrigger))
         self._fates = np.random.default_rng((scene.seed, 1))
         self._number = 0
@@ -96,7 +119,7 @@ class SyntheticDriver:
         if fate < scene.silent + scene.gaps:
             return None
         is_whole = fate >= scene.silent + scene.gaps + scene.incomplete
-        image = self._studio.exposure(number) if is_whole else None
+        image = self._sensor.exposure(number) if is_whole else None
         return Capture(image=image, number=number, timestamp_ns=time.time_ns())
 
     def trigger(self) -> None:
@@ -111,44 +134,17 @@ class SyntheticDriver:
         """Nothing to release."""
 
 
-class _Studio:
-    """Draws parts: a machined disc with a hole on a dark belt, each lying and shining a little differently."""
+class _Sensor:
+    """Takes pictures of parts, with noise that differs from one to the next."""
 
     def __init__(self, scene: SyntheticScene) -> None:
         self._scene = scene
-        random = np.random.default_rng((scene.seed, 0))
         shape = (_NOISE_TILES, scene.height, scene.width, 3)
-        self._noise: npt.NDArray[np.uint8] = random.integers(0, 9, shape, dtype=np.uint8)
-
-    def part(self, number: int) -> Image:
-        scene = self._scene
-        random = np.random.default_rng((scene.seed, 2, number))
-        image = np.full((scene.height, scene.width, 3), 28, np.uint8)
-        side = min(scene.height, scene.width)
-        centre = (
-            round(scene.width / 2 + random.uniform(-0.03, 0.03) * side),
-            round(scene.height / 2 + random.uniform(-0.03, 0.03) * side),
-        )
-        metal = int(random.integers(150, 165))
-        cv2.circle(image, centre, round(side * 0.38), (metal, metal, metal - 6), -1, cv2.LINE_AA)
-        for radius in np.arange(0.14, 0.37, 0.02):
-            cv2.circle(image, centre, round(side * radius), (metal + 9,) * 3, 1, cv2.LINE_AA)
-        cv2.circle(image, centre, round(side * 0.11), (28, 28, 28), -1, cv2.LINE_AA)
-        if random.random() < scene.defects:
-            self._scratch(image, centre, side, random)
-        return image
-
-    def _scratch(self, image: Image, centre: tuple[int, int], side: int, random: np.random.Generator) -> None:
-        angle, turn = random.uniform(0, 2 * np.pi, 2)
-        start = np.array(centre) + side * 0.24 * np.array([np.cos(angle), np.sin(angle)])
-        end = start + side * random.uniform(0.08, 0.16) * np.array([np.cos(turn), np.sin(turn)])
-        first, last = ([round(float(value)) for value in point] for point in (start, end))
-        cv2.line(image, first, last, (60, 60, 70), max(1, side // 120), cv2.LINE_AA)
+        self._noise: npt.NDArray[np.uint8] = np.random.default_rng((scene.seed, 2)).integers(0, 9, shape, np.uint8)
 
     def exposure(self, number: int) -> Image:
-        """The part with the sensor's noise."""
-        random = np.random.default_rng((self._scene.seed, 3, number))
+        """Part `number` with noise."""
         tile = self._noise[number % _NOISE_TILES]
-        shift = int(random.integers(tile.size))
+        shift = int(np.random.default_rng((self._scene.seed, 3, number)).integers(tile.size))
         noise = np.roll(tile.reshape(-1), shift).reshape(tile.shape)
-        return np.asarray(cv2.add(self.part(number), noise), np.uint8)
+        return np.asarray(cv2.add(draw_part(self._scene, number), noise), np.uint8)
