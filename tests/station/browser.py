@@ -197,7 +197,7 @@ class Tab:
                 const box = element.getBoundingClientRect();
                 const [x, y] = [box.left + box.width / 2, box.top + box.height / 2];
                 const top = document.elementFromPoint(x, y);
-                return box.width && (top === element || element.contains(top) || top?.contains(element)) ? [x, y] : null;
+                return box.width && (element.contains(top) || top?.contains(element)) ? [x, y] : null;
             }})()"""
         )
         return found[0], found[1]

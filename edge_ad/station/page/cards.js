@@ -34,26 +34,34 @@ async function press(verdict, mark) {
 }
 
 // Pictures are written after verdicts are told: one that is not there yet is tried again, twice.
-function picture(id) {
+function picture(id, missing) {
   const image = h("img", { src: `/api/thumbnails/${id}.jpg`, alt: "", loading: "lazy", decoding: "async" });
   const holder = h("span", {}, image, "no picture kept");
   let tries = 0;
   image.onerror = () => {
     image.remove();
+    if (missing) return missing();
     if (++tries <= 2) setTimeout(() => { image.src = `/api/thumbnails/${id}.jpg?again=${tries}`; holder.prepend(image); }, 1000 * tries);
   };
   return holder;
 }
 
-// `verdict.image` is null where none was kept; a card of a fault without a frame has none either.
-export function partCard(verdict, threshold, small = false) {
-  const words = verdict.verdict ? `${named(verdict)}, ${WORDS[verdict.verdict]}` : `verdict ${verdict.id}`;
-  const show = () => document.dispatchEvent(new CustomEvent("show-part", { detail: verdict }));
+const show = (verdict) => document.dispatchEvent(new CustomEvent("show-part", { detail: verdict }));
+
+// `verdict.image` is null where no picture was kept.
+export function partCard(verdict) {
   const shown = verdict.image === null ? "no picture kept" : picture(verdict.id);
-  const opens = h("button", { type: "button", "aria-label": `Show ${words}`, onclick: show }, shown);
-  const value = verdict.score === null ? verdict.reason : `score ${score(verdict.score, threshold)}`;
-  if (small) return h("li", { class: "card" }, opens, h("div", {}, h("small", {}, value)));
+  const opens = h("button", { type: "button", "aria-label": `Show ${named(verdict)}, ${WORDS[verdict.verdict]}`, onclick: () => show(verdict) }, shown);
+  const value = verdict.score === null ? verdict.reason : `score ${score(verdict.score, verdict.threshold)}`;
   return h("li", { class: "card", "data-id": verdict.id }, opens,
     h("div", {}, h("b", {}, verdict.part_id ?? `#${verdict.id}`), h("small", {}, value), h("small", {}, moment(verdict.time))),
     verdict.score === null ? null : markButtons(verdict));
+}
+
+// A picture and a score, of a part whose picture may not have been kept: then the card goes.
+export function smallCard(id, value, threshold) {
+  const card = h("li", { class: "card" });
+  const opens = h("button", { type: "button", "aria-label": `Show verdict ${id}`, onclick: () => show({ id }) }, picture(id, () => card.remove()));
+  card.append(opens, h("div", {}, h("small", {}, score(value, threshold))));
+  return card;
 }

@@ -183,7 +183,7 @@ export function drawStage(place, bounds, stage, [first, last], name) {
       y: base - Math.max(2, base * number / most), height: Math.max(2, base * number / most) })] : []);
     const x = (value) => width * Math.log(value / bounds[first]) / Math.log(bounds[last] / bounds[first]);
     const decades = bounds.slice(first, last + 1).filter((bound) => Math.abs(Math.log10(bound) - Math.round(Math.log10(bound))) < 1e-3);
-    const every = Math.ceil(34 / (x(decades[1]) - x(decades[0])));
+    const every = Math.ceil(46 / (x(decades[1]) - x(decades[0])));
     const place = (bound) => x(bound) > width - 16 ? "end" : x(bound) < 16 ? "" : "tick";
     const numbers = decades.filter((_, index) => index % every === 0).map((bound) => text(place(bound), x(bound), height - 3,
       bound >= 1000 ? `${bound / 1000} s` : `${+bound.toFixed(2)}`));

@@ -35,7 +35,7 @@ async function load(more = false) {
 }
 
 function show() {
-  $("gallery").replaceChildren(...shown.map((verdict) => partCard(verdict, verdict.threshold)));
+  $("gallery").replaceChildren(...shown.map(partCard));
   $("more").hidden = following === null;
   const what = { anomalous: "No part was rejected.", fault: "No trigger ended in a fault.", good: "No picture of an accepted part is kept among the last ones." }[kind];
   $("gallery-said").textContent = shown.length ? "" : part ? `There is no part ${part} in the record.` : what;
@@ -58,7 +58,7 @@ export function showNewVerdicts() {
     shown.length = 3 * PAGE;
     following = shown.at(-1).id;
   }
-  $("gallery").prepend(...added.map((verdict) => partCard(verdict, verdict.threshold)));
+  $("gallery").prepend(...added.map(partCard));
   while ($("gallery").children.length > shown.length) $("gallery").lastChild.remove();
   $("gallery-said").textContent = "";
   $("more").hidden = following === null;

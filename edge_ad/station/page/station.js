@@ -24,7 +24,7 @@ async function refresh() {
   const recipe = state?.recipe, model = state?.models[camera];
   state = found;
   if (known !== state.cameras.map(({ name }) => name).join()) await start();
-  else if (recipe !== state.recipe || differs(model, state.models[camera])) await reload();
+  else if (recipe !== state.recipe || differs(model, state.models[camera])) { shape(); await reload(); }
   showState(state);
   showCounts();
   showHealth(state, latency, camera);
@@ -109,11 +109,11 @@ async function select() {
   recent = [];
   image.forget();
   shape();
+  image.wanted();
   const [page] = await Promise.all([ask(query("/api/verdicts", { camera, limit: ROOM })), reload(), startParts(camera)]);
   recent = page.verdicts.reverse();
   showLatest();
   showCounts();
-  image.wanted();
 }
 
 const reload = () => Promise.all([loadThreshold(camera), loadTrend()]).then(() => showTrend());
@@ -239,10 +239,13 @@ function listen() {
   events.addEventListener("error", () => {
     events.close();
     lost("The station does not answer. This page tries again every 2 seconds.");
-    setTimeout(() => ask("/api/state").then(listen, (error) => { if (error.status !== 401) retry(); }), 2000);
+    retry();
   });
 }
-const retry = () => setTimeout(() => ask("/api/state").then(listen, (error) => { if (error.status !== 401) retry(); }), 2000);
+
+function retry() {
+  setTimeout(() => ask("/api/state").then(listen, (error) => { if (error.status !== 401) retry(); }), 2000);
+}
 
 function judged(verdict) {
   addPart(verdict);

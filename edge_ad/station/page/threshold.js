@@ -3,7 +3,7 @@
 
 import { $, ask, clock, count, h, moment, named, operator, percent, plural, query, rememberOperator, score } from "./base.js";
 import { drawHistogram } from "./charts.js";
-import { partCard, setMarks } from "./cards.js";
+import { setMarks, smallCard } from "./cards.js";
 
 const BINS = 120, SHOWN = 12, MOST = 10_000;
 
@@ -139,11 +139,11 @@ function showChanged(found, changed) {
   const now = told.model.threshold, [from, to] = chosen > now ? [now, chosen] : [chosen, now];
   const between = changed ? parts.filter(([, value]) => value > from && value <= to).reverse() : [];
   $("changed").hidden = !between.length;
-  $("changed-title").textContent = chosen > now ? "Would have been accepted" : "Would have been rejected";
+  $("changed-title").textContent = `Would have been ${chosen > now ? "accepted" : "rejected"}, the newest whose picture is kept`;
   const ids = between.slice(0, SHOWN).map(([id]) => id).join();
   if ($("changed-parts").dataset.ids === ids) return;
   $("changed-parts").dataset.ids = ids;
-  $("changed-parts").replaceChildren(...between.slice(0, SHOWN).map(([id, value]) => partCard({ id, score: value, camera }, now, true)));
+  $("changed-parts").replaceChildren(...between.slice(0, SHOWN).map(([id, value]) => smallCard(id, value, now)));
 }
 
 function histogram(found) {
@@ -240,7 +240,8 @@ async function refit(event) {
   }
 }
 
-$("slider").addEventListener("input", (event) => choose(Number(event.target.value)));
+// What is set is what is shown: a thumb stands at no round figure.
+$("slider").addEventListener("input", (event) => choose(Number(score(Number(event.target.value), told.model.threshold))));
 $("exact").addEventListener("input", (event) => { if (event.target.value) choose(Number(event.target.value)); });
 $("exact").addEventListener("blur", () => { if (told) show(); });
 $("reset").addEventListener("click", () => choose(told.model.threshold));
