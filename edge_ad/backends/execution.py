@@ -182,7 +182,8 @@ class Execution:
         Raises:
             EngineError: TensorRT or CUDA failed; what the GPU holds is undefined.
         """
-        self._run(_Binding(batch=self._batch(count), image=self._buffers[INPUT].pointer, uploads=not self._in_place))
+        self.queue(count)
+        self.wait()
 
     def infer_at(self, pointer: int, count: int) -> None:
         """As `infer`, from `count` frames at an address in the GPU's memory.
@@ -195,24 +196,40 @@ class Execution:
             image = pointer
         else:
             self._device.copy(image, pointer, self.image[:count].nbytes, stream=self.stream)
-        self._run(_Binding(batch=batch, image=image, uploads=False))
+        self.bind(batch, image, uploads=False)
+        self._queue()
+        self.wait()
+
+    def queue(self, count: int) -> None:
+        """As `infer`, without waiting: of several that are queued the last one's answer stays."""
+        self.bind(self._batch(count))
+        self._queue()
+
+    def wait(self) -> None:
+        """Until everything queued is done."""
+        self._device.synchronize(stream=self.stream)
 
     def _batch(self, count: int) -> int:
         return max(count, self._min_batch)
 
-    def _run(self, binding: _Binding) -> None:
-        self.bind(binding.batch, binding.image, uploads=binding.uploads)
+    def _queue(self) -> None:
         if self._captures and self._warm and self._graph is None:
             self._capture()
         if self._graph is not None:
             self._device.launch(self._graph, stream=self.stream)
         else:
-            self.enqueue_all()
-        self._device.synchronize(stream=self.stream)
+            self._queue_kernels()
         self._warm = True
 
+    def _queue_kernels(self) -> None:
+        """No waiting and no allocation in here, so that a CUDA graph can record it."""
+        self.upload()
+        self.enqueue()
+        self.download()
+
     def bind(self, batch: int, image: int | None = None, *, uploads: bool = True) -> None:
-        """Prepare for a batch and an address of the input; `enqueue` and its like then work on these."""
+        """Prepare for a batch and an address of the input, by default the buffer's own; `upload`, `enqueue` and
+        `download` then work on these."""
         own = self._buffers[INPUT].pointer
         binding = _Binding(batch=batch, image=own if image is None else image, uploads=uploads and not self._in_place)
         if binding == self._binding:
@@ -242,12 +259,6 @@ class Execution:
                 buffer = self._buffers[name]
                 self._device.download(buffer.host[: self._bound.batch], buffer.pointer, stream=self.stream)
 
-    def enqueue_all(self) -> None:
-        """Queue all of an inference; no waiting and no allocation in here, so that a CUDA graph can record it."""
-        self.upload()
-        self.enqueue()
-        self.download()
-
     @property
     def _bound(self) -> _Binding:
         if self._binding is None:
@@ -258,7 +269,7 @@ class Execution:
         """A failure leaves inferences kernel by kernel: right, and slower; `graph_state` and the log say why."""
         try:
             self._check_capturable()
-            self._graph = self._device.capture(self.enqueue_all, stream=self.stream)
+            self._graph = self._device.capture(self._queue_kernels, stream=self.stream)
             self.graph_state = "captured"
         except EngineError as exc:
             self._captures, self.graph_state = False, f"none: {exc.what} {exc.got}"

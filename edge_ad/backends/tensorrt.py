@@ -104,6 +104,12 @@ class TensorRtBackend:
             return self._run_from_host(execution, images)
 
     @contextmanager
+    def exclusively(self) -> Iterator[tuple[Device, Execution]]:
+        """The device and what runs on it, for measurements: current for this thread, and no other thread's turn."""
+        with self._turn, self._work() as execution:
+            yield self._device, execution
+
+    @contextmanager
     def _work(self) -> Iterator[Execution]:
         if self._execution is None:
             raise InspectionFault("The inspector is closed.", fix="open a new Inspector")
