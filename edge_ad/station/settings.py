@@ -20,7 +20,7 @@ from edge_ad.cameras import (
 from edge_ad.errors import OptionRefused
 from edge_ad.manifest import PRECISIONS
 from edge_ad.station.publishing import OpenPublisher, read_publisher
-from edge_ad.station.table import Table, read_toml
+from edge_ad.station.table import LOOPBACK, Table, read_toml
 
 __all__ = [
     "EXAMPLE",
@@ -35,7 +35,6 @@ __all__ = [
 EXAMPLE = Path(__file__).with_name("station.toml")
 """An example with every setting."""
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _GIB = 1 << 30
 
 

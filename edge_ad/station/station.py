@@ -120,11 +120,11 @@ class Station:
             stage.start()
         for feed in self.feeds.values():
             feed.start()
+        self._phase = "running"
         for courier in self.couriers:
             courier.start()
         if self.http is not None:
             self.http.start()
-        self._phase = "running"
         self._watch.stage.start()
         _log.info("%s runs: record %s, run %d, recipe %s", self.name, self.uid, self.run, self.recipes.current.name)
 
@@ -190,6 +190,7 @@ class Station:
             "state": "fault" if self._phase == "running" and problems else self._phase,
             "problems": problems,
             "recipe": self.recipes.current.name,
+            "recipes": self.recipes.names,
         }
 
     def state(self) -> dict[str, Any]:
@@ -197,7 +198,6 @@ class Station:
         return {
             **self.summary(),
             "warnings": self.warnings(),
-            "recipes": self.recipes.names,
             "models": self.recipes.current.to_json()["cameras"],
             "counts": {**self.ledger.counts(), "void": self.ledger.void},
             "cameras": [feed.state() for feed in self.feeds.values()],
@@ -258,11 +258,14 @@ class Station:
         self._watch.stop()
         for feed in self.feeds.values():
             feed.close()
-        ended = [self.inspecting.stop(timeout_s), self.images.stop(timeout_s)]
-        ended += [courier.stop(_COURIERS_S) for courier in self.couriers]
-        ended.append(self.recorder.stop(timeout_s))
+        ended = {"inspector": self.inspecting.stop(timeout_s), "images": self.images.stop(timeout_s)}
+        ended |= {f"publisher {courier.name}": courier.stop(_COURIERS_S) for courier in self.couriers}
+        ended["recorder"] = self.recorder.stop(timeout_s)
+        late = [name for name, in_time in ended.items() if not in_time]
         _log.info("%s has stopped: %s", self.name, self.ledger.counts())
-        return all(ended)
+        if late:
+            _log.error("did not end in time: %s", ", ".join(late))
+        return not late
 
     def __enter__(self) -> Station:
         self.start()

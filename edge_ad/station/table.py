@@ -16,10 +16,13 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["NAME", "Table", "read_toml"]
+__all__ = ["LOOPBACK", "NAME", "Table", "read_toml"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Names that may stand in topics, addresses and paths."""
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""Hosts that only this machine can reach."""
 
 _MOST_BYTES = 1 << 20
 

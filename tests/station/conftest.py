@@ -19,6 +19,7 @@ CAMERA = """
 [cameras.top]
 uri = "synthetic://24x16"
 trigger = "software-overlap"
+backlog = 1024
 latest_ms = 5000
 timeout_ms = 5000
 [cameras.top.checks]

@@ -23,7 +23,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from edge_ad import __version__
 from edge_ad.errors import EdgeAdError, StationError, TriggerRefused
-from edge_ad.station.settings import LOOPBACK, HttpSettings
+from edge_ad.station.settings import HttpSettings
+from edge_ad.station.table import LOOPBACK
 
 __all__ = ["COOKIE", "HttpError", "HttpServer", "Request", "Response", "Route", "as_json"]
 

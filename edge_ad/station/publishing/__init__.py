@@ -112,6 +112,19 @@ def read_publisher(table: Table) -> OpenPublisher:
 
 
 def _opening(kind: str, table: Table) -> Callable[[Control], Publisher]:
+    match kind:
+        case "mqtt":
+            from edge_ad.station.publishing.mqtt import read_mqtt
+
+            return read_mqtt(table)
+        case "opcua":
+            from edge_ad.station.publishing.opcua import read_opcua
+
+            return read_opcua(table)
+        case "webhook":
+            from edge_ad.station.publishing.webhook import read_webhook
+
+            return read_webhook(table)
     from edge_ad.station.publishing.callback import read_callback
 
     return read_callback(table)
