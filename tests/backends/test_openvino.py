@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from edge_ad import Bundle, Inspector
 from edge_ad.backends import open_backend, open_proven
-from edge_ad.backends.openvino import ENVIRONMENT, OpenVinoBackend
+from edge_ad.backends.openvino import ENVIRONMENT, OpenVinoBackend, load_openvino, read_graph
 from edge_ad.errors import BundleCorrupt, BundleMismatch, EngineError, FrameError, InspectionFault, MissingDependency
 from edge_ad.golden import GOLDEN_FILE, TOLERANCE, Golden, compare_golden, golden_error, read_golden
 from tests.golden_bundle import golden_bundle, noise_images, spoil_manifest, swap_file
@@ -44,6 +46,40 @@ def test_float32_is_not_computed_in_bfloat16(bundle: Bundle) -> None:
     reference, backend = (open_backend(bundle, "fp32", name) for name in ("onnxruntime", "openvino"))
     for expected, got in zip(reference.run(images), backend.run(images), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_quantised_convolution_of_joined_channels_is_right() -> None:
+    """OpenVINO 2026.4 by itself is dozens of steps off here."""
+    steps = {"step": np.float32(0.01), "zero": np.array(0, np.int8), "coarse": np.float32(0.05)}
+    kernel = np.random.default_rng(0).integers(-127, 128, (8, 12, 3, 3), dtype=np.int8)
+    scales = {"kernel_8": kernel, "scales": np.full(8, 1e-2, np.float32), "zeros": np.zeros(8, np.int8)}
+    nodes = [
+        helper.make_node("Relu", ["x"], ["rectified"]),
+        helper.make_node("Concat", ["rectified", "x"], ["joined"], axis=1),
+        helper.make_node("QuantizeLinear", ["joined", "step", "zero"], ["joined_8"]),
+        helper.make_node("DequantizeLinear", ["joined_8", "step", "zero"], ["read"]),
+        helper.make_node("DequantizeLinear", ["kernel_8", "scales", "zeros"], ["kernel"], axis=0),
+        helper.make_node("Conv", ["read", "kernel"], ["summed"]),
+        helper.make_node("QuantizeLinear", ["summed", "coarse", "zero"], ["summed_8"]),
+        helper.make_node("DequantizeLinear", ["summed_8", "coarse", "zero"], ["y"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 6, 20, 20]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 8, 18, 18]),
+    ]
+    constants = [numpy_helper.from_array(np.asarray(value), name) for name, value in (steps | scales).items()]
+    model = helper.make_model(
+        helper.make_graph(nodes, "joined", ends[:1], ends[1:], constants),
+        opset_imports=[helper.make_opsetid("", 19)],
+        ir_version=9,
+    )
+    x = np.random.default_rng(1).standard_normal((1, 6, 20, 20)).astype(np.float32)
+    expected = ReferenceEvaluator(model).run(None, {"x": x})[0]
+    core = load_openvino().Core()
+    exactly = {"INFERENCE_PRECISION_HINT": "f32"}
+    got = core.compile_model(read_graph(core, model.SerializeToString(), x.shape), "CPU", exactly)(x)[0]
+    assert np.abs(expected).max() > 1
+    assert np.abs(got - expected).max() <= 0.05 * 1.001  # one step
 
 
 def test_answers_are_the_callers_own(bundle: Bundle) -> None:
