@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 __all__ = ["TICK_S", "Stage"]
 
-TICK_S = 0.25
+TICK_S = 0.1
 """The longest that a stage waits without a beat where nothing happens."""
 
 _log = logging.getLogger(__name__)

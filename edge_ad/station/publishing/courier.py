@@ -90,6 +90,8 @@ class Courier:
                 is_last = self._stopping.is_set()
                 try:
                     if publisher is None:
+                        if is_last:
+                            return
                         publisher = self._opening.open(self._control)
                         undo.callback(publisher.close)
                     self._tell(publisher)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ __all__ = ["NAMESPACE", "OpcUaPublisher", "OpcUaSettings", "read_opcua"]
 
 NAMESPACE = "urn:edge-ad:station"
 TIMEOUT_S = 10.0
+START_S = 120.0  # the standard's own nodes take seconds of a processor, and it may be busy
 
 STATES = {"starting": "Preoperational", "running": "Operational", "fault": "Error"}
 """Of the station, in 40100-1's names; Halted otherwise."""
@@ -105,18 +107,19 @@ class OpcUaPublisher:
             import asyncua  # noqa: F401
         except ImportError as exc:
             raise MissingDependency("asyncua is not installed.", fix="pip install 'edge-ad[station]'") from exc
+        _probe(settings.endpoint)
         self._space = _AddressSpace(control)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="opcua", daemon=True)
         self._thread.start()
         try:
-            self._server: Server | None = self._wait(_started(settings, self._space))
+            self._server: Server | None = self._wait(_started(settings, self._space), START_S)
         except Exception as exc:  # of asyncua, of its sockets and certificates
             self._end_loop()
-            raise StationError(f"The OPC UA server cannot listen at {settings.endpoint}.", got=exc) from exc
+            raise StationError(f"The OPC UA server at {settings.endpoint} does not start.", got=repr(exc)) from exc
 
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(TIMEOUT_S)
+    def _wait(self, work: Coroutine[Any, Any, T], timeout_s: float = TIMEOUT_S) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
 
     def deliver(self, verdicts: Sequence[Verdict]) -> int:
         """See Publisher.deliver: shown is delivered."""
@@ -145,6 +148,17 @@ class OpcUaPublisher:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(TIMEOUT_S)
         self._loop.close()
+
+
+def _probe(endpoint: str) -> None:
+    """Raise StationError if the address cannot be listened on, before the server's nodes are made for nothing."""
+    url = urlsplit(endpoint)
+    try:
+        socket.create_server((url.hostname or "", url.port or 4840), reuse_port=False).close()
+    except OSError as exc:
+        raise StationError(
+            f"The OPC UA server cannot listen at {endpoint}.", got=exc.strerror or exc, fix="choose another endpoint"
+        ) from exc
 
 
 async def _started(settings: OpcUaSettings, space: _AddressSpace) -> Server:
