@@ -1,6 +1,7 @@
 """What TensorRT 8 must be given instead of the bundle's graph, and told of it, to compute the same.
 
-requires  Reduce nodes whose axes are constants, and Split into equal parts; int8 weights that enter a DequantizeLinear
+requires  Reduce nodes whose axes are constants, Split into equal parts, Resize without antialias; int8 weights that
+          enter a DequantizeLinear
 ensures   a valid graph of opset 17 with the same results: its parser reads axes as attributes alone and would reduce
           over the batch too (NVIDIA/TensorRT issue 3467), and takes quantised weights as float32 through
           QuantizeLinear alone (microsoft/onnxruntime issue 14229); the type of every float layer, since TensorRT 8
@@ -60,7 +61,7 @@ def graph_for_tensorrt8(content: bytes, source: str) -> Graph8:
     try:
         model = onnx.load_model_from_string(content)
         _name_nodes(model.graph)
-        _axes_as_attributes(model.graph)
+        _as_opset_17_has_it(model.graph)
         _weights_as_float(model.graph)
         for opset in model.opset_import:
             opset.version = min(opset.version, _OPSET)
@@ -91,7 +92,7 @@ def _constants(graph: onnx.GraphProto) -> dict[str, npt.NDArray[np.generic]]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
 
-def _axes_as_attributes(graph: onnx.GraphProto) -> None:
+def _as_opset_17_has_it(graph: onnx.GraphProto) -> None:
     from onnx import helper
 
     constants = _constants(graph)
@@ -103,10 +104,20 @@ def _axes_as_attributes(graph: onnx.GraphProto) -> None:
                 del node.input[1]
         elif node.op_type == "Split":
             _drop_attribute(node, "num_outputs")  # opset 17 splits into as many equal parts as there are outputs
+        elif node.op_type == "Resize":
+            _drop_attribute(node, "antialias", 0)
+            _drop_attribute(node, "keep_aspect_ratio_policy", b"stretch")
 
 
-def _drop_attribute(node: onnx.NodeProto, name: str) -> None:
-    kept = [attribute for attribute in node.attribute if attribute.name != name]
+def _drop_attribute(node: onnx.NodeProto, name: str, only: object = None) -> None:
+    """Drop what opset 17 has not; where it would matter (`only` is what it does anyway), onnx's checker refuses it."""
+    from onnx import helper
+
+    kept = [
+        attribute
+        for attribute in node.attribute
+        if attribute.name != name or only not in (None, helper.get_attribute_value(attribute))
+    ]
     del node.attribute[:]
     node.attribute.extend(kept)
 

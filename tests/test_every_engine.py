@@ -11,8 +11,11 @@ import pytest
 
 from build_engines import BuildOptions, build
 from build_engines.targets import known_targets
+from build_engines.tensorrt8 import graph_for_tensorrt8
 from edge_ad.backends.flavours import load_flavour
+from edge_ad.backends.onnxruntime import OUTPUTS, open_session
 from edge_ad.bundle import Bundle, sha256
+from edge_ad.golden import golden_error, read_golden
 from tests.trained import METHODS
 
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121", "portable")
@@ -74,6 +77,22 @@ def test_the_compiled_int8_graph_has_int8_convolutions(calibrated: Callable[[str
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     in_int8 = [node for node in convolutions if set(node.input[:2]) <= dequantised]
     assert len(in_int8) >= len(convolutions) * SHARE_IN_INT8.get(method, 1 / 2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_tensorrt_8_would_be_given_answers_as_the_bundle_does(
+    calibrated: Callable[[str], Bundle], method: str
+) -> None:
+    """Not FP16, which ONNX Runtime computes in float32 between roundings that depend on the opset."""
+    bundle = calibrated(method)
+    frames = read_golden(bundle).image
+    for precision in ("fp32", "int8"):
+        content = bundle.read(bundle.precision(precision).graph)
+        given = graph_for_tensorrt8(content, "m").content
+        assert onnx.load_model_from_string(given).opset_import[0].version == 17
+        expected, got = (open_session(graph, "m").run(OUTPUTS, {"image": frames}) for graph in (content, given))
+        spread = bundle.precision(precision).score_spread
+        assert max(golden_error(tuple(expected), tuple(got), spread)) < 1e-3
 
 
 def test_engines_of_different_targets_differ(compiled: Callable[[str, str], Bundle]) -> None:
