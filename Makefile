@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-slow engines lint clean
+.PHONY: demo test test-slow engines peers lint clean
 
 demo: $(STAMP)
 	$(BIN)/edge-ad demo -o demo_output
@@ -20,6 +20,14 @@ test-slow: $(STAMP)
 # Every method's engine in every precision for every target: some minutes. Writes benchmarks/results/engines.md.
 engines: $(STAMP)
 	$(BIN)/python -m benchmarks engines
+
+# Other packages that `python -m benchmarks latency --peers` measures beside ours, in an environment of their own.
+peers: .peers/.installed
+
+.peers/.installed: benchmarks/peers/requirements.txt
+	'$(PYTHON)' -m venv --clear .peers
+	.peers/bin/python -m pip install -q -r $<
+	@touch $@
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .

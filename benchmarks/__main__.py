@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import accuracy, cold_start, engines, paper_tables, supervised
+from benchmarks import accuracy, cold_start, engines, gpu, latency, limit, paper_tables, supervised
 from edge_ad.errors import EdgeAdError
 
 RESULTS = Path(__file__).parent / "results"
@@ -21,6 +21,9 @@ def main() -> int:
         "accuracy": accuracy,
         "cold-start": cold_start,
         "engines": engines,
+        "gpu": gpu,
+        "latency": latency,
+        "limit": limit,
         "paper-tables": paper_tables,
         "supervised": supervised,
     }
@@ -31,6 +34,7 @@ def main() -> int:
         command.add_argument("--json", action="store_true", help="print the result as JSON")
         command.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="(default: %(default)s)")
         command.set_defaults(measure=module.measure, as_text=module.as_text, name=name)
+        command.set_defaults(result_name=getattr(module, "result_name", lambda arguments: arguments.name))
     arguments = parser.parse_args()
     try:
         result = arguments.measure(arguments)
@@ -38,9 +42,11 @@ def main() -> int:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     figures, text = json.dumps(result, indent=2, default=dataclasses.asdict), arguments.as_text(result)
-    arguments.results.mkdir(parents=True, exist_ok=True)
-    (arguments.results / f"{arguments.name}.json").write_text(figures + "\n")
-    (arguments.results / f"{arguments.name}.md").write_text(text + "\n")
+    name = arguments.result_name(arguments)
+    if name:  # a rehearsal is not kept
+        arguments.results.mkdir(parents=True, exist_ok=True)
+        (arguments.results / f"{name}.json").write_text(figures + "\n")
+        (arguments.results / f"{name}.md").write_text(text + "\n")
     print(figures if arguments.json else text)
     return 0
 

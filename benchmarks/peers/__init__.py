@@ -1,0 +1,1 @@
+"""Other packages' implementations, in an environment of their own: `make peers` fills .peers."""

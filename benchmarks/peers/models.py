@@ -1,0 +1,72 @@
+"""anomalib's EfficientAD with random weights in every form that it exports.
+
+`python -m benchmarks.peers.models METHOD FOLDER` runs in .peers. INT8 goes through anomalib's own post-training
+quantisation (NNCF), on noise of natural spectrum.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.peers.shim import declare_operators
+
+declare_operators()
+
+from anomalib.deploy import CompressionType  # noqa: E402
+from anomalib.models import EfficientAd  # noqa: E402
+
+SIZE = (256, 256)
+SIZES = {"efficientad-s": "small", "efficientad-m": "medium"}
+IMAGES = 300  # NNCF's default
+
+
+class _Noise(Dataset[dict[str, Any]]):
+    """Images whose spectrum falls with frequency, as that of natural images does."""
+
+    def __len__(self) -> int:
+        return IMAGES
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        rng = np.random.default_rng(index)
+        frequency = np.hypot(*np.meshgrid(*(np.fft.fftfreq(side) for side in SIZE)))
+        white = np.fft.fft2(rng.standard_normal((3, *SIZE)))
+        image = np.fft.ifft2(white / np.maximum(frequency, 1 / SIZE[0])).real
+        image = (image - image.min()) / (image.max() - image.min())
+        return {"image": torch.from_numpy(image.astype(np.float32))}
+
+
+class _DataModule:
+    """As much of a data module as the export asks for."""
+
+    def setup(self, stage: str) -> None:
+        pass
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+        return DataLoader(_Noise(), batch_size=1)
+
+
+def main() -> None:
+    method, folder = sys.argv[1], Path(sys.argv[2])
+    torch.manual_seed(0)
+    model = EfficientAd(model_size=SIZES[method])
+    model.eval()
+    # As after training: otherwise the maps are divided by zero.
+    for name, value in {"qb_st": 1.0, "qb_ae": 1.0}.items():
+        if name in model.model.quantiles:
+            model.model.quantiles[name].data.fill_(value)
+    model.to_torch(folder)
+    model.to_onnx(folder, input_size=SIZE)
+    model.to_openvino(folder / "fp32", input_size=SIZE)
+    model.to_openvino(
+        folder / "int8", input_size=SIZE, compression_type=CompressionType.INT8_PTQ, datamodule=_DataModule()
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Contenders side by side: each in a process of its own, taking turns."""
