@@ -18,7 +18,7 @@ from typing import Any
 __all__ = ["CHROMIUM", "Browser", "Tab"]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PATIENCE_S = 30.0
+PATIENCE_S = 8.0
 _FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions"),
@@ -80,6 +80,12 @@ class Browser:
         assert "error" not in found, f"{method}: {found['error']}"
         result: dict[str, Any] = found["result"]
         return result
+
+    def forget(self, session: str) -> None:
+        """Close the tab of a session."""
+        target = self.call("Target.getTargetInfo", session)["targetInfo"]["targetId"]
+        del self._tabs[session]
+        self.call("Target.closeTarget", targetId=target)
 
     def _read(self) -> None:
         with os.fdopen(self._from, "rb") as pipe:
@@ -151,17 +157,22 @@ class Tab:
 
     def value(self, expression: str) -> Any:
         """The value of a JavaScript expression; a promise is awaited."""
-        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        found = self._evaluate(expression)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
+    def _evaluate(self, expression: str) -> dict[str, Any]:
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+
     def until(self, expression: str, timeout_s: float = PATIENCE_S) -> Any:
-        """Wait until an expression is true; returns its value."""
+        """Wait until an expression is true; returns its value. While a page loads, it may raise."""
         deadline = time.monotonic() + timeout_s
-        while not (found := self.value(expression)):
-            assert time.monotonic() < deadline, f"{expression} did not come true; complaints: {self.complaints}"
+        while True:
+            found = self._evaluate(expression)
+            if "exceptionDetails" not in found and (value := found["result"].get("value")):
+                return value
+            assert time.monotonic() < deadline, f"{expression} did not come true: {found}; {self.complaints}"
             time.sleep(0.02)
-        return found
 
     def text(self, selector: str) -> str:
         """The visible text of an element."""
@@ -197,7 +208,7 @@ class Tab:
                 const box = element.getBoundingClientRect();
                 const [x, y] = [box.left + box.width / 2, box.top + box.height / 2];
                 const top = document.elementFromPoint(x, y);
-                return box.width && (element.contains(top) || top?.contains(element)) ? [x, y] : null;
+                return box.width && element.contains(top) ? [x, y] : null;
             }})()"""
         )
         return found[0], found[1]
@@ -220,6 +231,10 @@ class Tab:
             f"(() => {{ const list = document.querySelector({json.dumps(selector)}); list.value = {json.dumps(value)};"
             ' list.dispatchEvent(new Event("change", {bubbles: true})); })()'
         )
+
+    def close(self) -> None:
+        """Close it."""
+        self._browser.forget(self._session)
 
     def screenshot(self, path: Path, *, whole: bool = True) -> None:
         """Write a PNG of the page, or of what is in the window."""

@@ -3,7 +3,8 @@
 import { $, ask, clock, milliseconds, moment, named, query, score, tabs, terms } from "./base.js";
 import { WORDS, markButtons, partCard } from "./cards.js";
 
-const PAGE = 24, SEARCHED = 1000; // accepted parts that are looked through for a picture
+const PAGE = 24, IDLE_MS = 15_000;
+const SEARCHED = 1000; // accepted parts that are looked through for a picture
 const KINDS = [["anomalous", "Rejected"], ["fault", "Faults"], ["good", "Accepted"]];
 
 let kind = "anomalous", part = "", following = null, camera = null, asked = 0;
@@ -25,7 +26,10 @@ async function load(more = false) {
     const page = await ask(query("/api/verdicts", values));
     if (turn !== asked) return;
     const found = isSampled ? page.verdicts.filter(({ image }) => image).slice(0, PAGE) : page.verdicts;
-    if (!more) fresh = [];
+    if (!more) {
+      fresh = [];
+      $("newer").hidden = true;
+    }
     shown = more ? [...shown, ...found] : found;
     following = isSampled && found.length === PAGE ? found.at(-1).id : page.next;
     show();
@@ -49,8 +53,17 @@ export function addVerdict(verdict) {
   if (!shown.some(({ id }) => id === verdict.id)) fresh.push({ ...verdict, image: verdict.sequence === null ? null : undefined });
 }
 
-export function showNewVerdicts() {
-  if (!fresh.length || $("gallery").contains(document.activeElement)) return; // what is pressed must not move away
+// By themselves they come only where nobody is at work: a card must not move from under a finger.
+export function showNewVerdicts(idleMs) {
+  if (!fresh.length) return;
+  if (idleMs > IDLE_MS) showFresh();
+  else {
+    $("newer").hidden = false;
+    $("newer").textContent = `Show ${fresh.length} newer`;
+  }
+}
+
+function showFresh() {
   const added = fresh.reverse().slice(0, PAGE);
   fresh = [];
   shown = [...added, ...shown];
@@ -61,7 +74,10 @@ export function showNewVerdicts() {
   $("gallery").prepend(...added.map(partCard));
   while ($("gallery").children.length > shown.length) $("gallery").lastChild.remove();
   $("gallery-said").textContent = "";
+  $("newer").hidden = true;
   $("more").hidden = following === null;
+  $("gallery").inert = true; // a press that was meant for what stood there before
+  setTimeout(() => { $("gallery").inert = false; }, 500);
 }
 
 // --- one part ------------------------------------------------------------------------------------------------------
@@ -110,5 +126,6 @@ $("viewer").addEventListener("keydown", (event) => {
 });
 $("heat").addEventListener("change", showOpen);
 $("viewer-image").addEventListener("error", () => { $("viewer-image").hidden = true; });
+$("newer").addEventListener("click", showFresh);
 $("more").addEventListener("click", () => load(true));
 $("search").addEventListener("submit", (event) => { event.preventDefault(); part = $("part").value.trim(); load(); });

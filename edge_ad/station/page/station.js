@@ -14,7 +14,6 @@ const WORDS = { good: "GOOD", anomalous: "REJECT", fault: "FAULT" };
 
 let state = null, camera = null, span = "1h", trend = null;
 let recent = []; // verdicts of the camera, the newest last
-let totalMs = null; // from the trigger to the record, of the last verdict that was timed
 
 // --- the station as a whole ----------------------------------------------------------------------------------------
 
@@ -50,11 +49,6 @@ function notices(rows) {
   if ($("notices").dataset.words === words) return; // told once, not every two seconds
   $("notices").dataset.words = words;
   $("notices").replaceChildren(...rows.map(([text, kind]) => h("li", { class: kind }, text)));
-}
-
-function lost(words) {
-  pill($("status"), "no connection", "bad");
-  notices([[words, "bad"]]);
 }
 
 // --- recipes -------------------------------------------------------------------------------------------------------
@@ -222,35 +216,45 @@ function showTrend() {
 
 // --- events --------------------------------------------------------------------------------------------------------
 
-let events = null, spoken = 0, dirty = false;
+let events = null, attempt = 0, spoken = 0, dirty = false;
 
-// A new stream begins with what comes next: what was missed while nobody looked is in the record.
-function listen() {
+// Loads everything anew, then hears what came after that: what was missed while nobody looked is in the record.
+async function connect() {
+  const turn = ++attempt;
   events?.close();
   if (document.hidden) return;
-  events = new EventSource("/api/events");
-  events.addEventListener("open", () => refresh().catch(() => {}));
+  try {
+    const after = (await ask("/api/state")).storage.newest_id;
+    const isFirst = state === null;
+    await refresh();
+    if (!isFirst) await select();
+    if (turn !== attempt) return;
+    events = new EventSource(query("/api/events", { after }));
+  } catch (error) {
+    if (error.status !== 401) retry(error.message);
+    return;
+  }
   events.addEventListener("state", (event) => {
-    if (!state) return;
-    showState({ ...state, ...JSON.parse(event.data) });
-    if (JSON.parse(event.data).recipe !== state.recipe) refresh().catch(() => {});
+    const summary = JSON.parse(event.data), isSame = summary.recipe === state.recipe;
+    showState({ ...state, ...summary });
+    if (!isSame) refresh().catch(() => {});
   });
   events.addEventListener("verdict", (event) => judged(JSON.parse(event.data)));
-  events.addEventListener("error", () => {
-    events.close();
-    lost("The station does not answer. This page tries again every 2 seconds.");
-    retry();
-  });
+  events.addEventListener("error", () => retry("The station does not answer."));
 }
 
-function retry() {
-  setTimeout(() => ask("/api/state").then(listen, (error) => { if (error.status !== 401) retry(); }), 2000);
+function retry(words) {
+  events?.close();
+  pill($("status"), "no connection", "bad");
+  notices([[`${words} This page tries again every 2 seconds.`, "bad"]]);
+  const turn = attempt;
+  setTimeout(() => { if (turn === attempt) connect(); }, 2000);
 }
 
 function judged(verdict) {
   addPart(verdict);
   addVerdict(verdict);
-  if (verdict.camera !== camera) return;
+  if (verdict.camera !== camera || verdict.id <= (recent.at(-1)?.id ?? 0)) return;
   recent.push(verdict);
   if (recent.length > ROOM) recent.shift();
   image.wanted();
@@ -293,11 +297,15 @@ $("recipes").addEventListener("submit", switchRecipe);
 $("recipe").addEventListener("change", showRecipes);
 tabs($("spans"), SPANS, span, (value) => { span = value; loadTrend().then(showTrend, () => {}); });
 document.addEventListener("marked", () => loadThreshold(camera).catch(() => {}));
-document.addEventListener("visibilitychange", listen);
+document.addEventListener("visibilitychange", connect);
 
-refresh().then(() => {
-  listen();
-  every(2000, refresh);
-  every(5000, () => loadTrend().then(showTrend));
-  every(1000, async () => { showNewVerdicts(); showNewParts(); });
-}, (error) => { if (error.status !== 401) { lost(error.message); retry(); } });
+connect();
+const whileOpen = (work) => async () => { if (events?.readyState === EventSource.OPEN) await work(); };
+every(2000, whileOpen(refresh));
+every(5000, whileOpen(() => loadTrend().then(showTrend)));
+
+let busy = -Infinity; // when somebody last did something
+for (const name of ["pointerdown", "pointermove", "keydown", "wheel"]) {
+  document.addEventListener(name, () => { busy = performance.now(); }, { passive: true });
+}
+every(1000, whileOpen(async () => { showNewVerdicts(performance.now() - busy); showNewParts(); }));

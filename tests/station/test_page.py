@@ -1,0 +1,376 @@
+"""The page in a real browser: live, tried, taught and switched, on a wide window and on a narrow one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_ad.report.style import STYLE
+from edge_ad.station.page import page_routes
+from edge_ad.station.station import Station
+from tests.golden_bundle import brightness_bundle
+from tests.habits.repository import ROOT
+from tests.station.browser import CHROMIUM, Browser, Tab
+from tests.station.conftest import MakeStation
+from tests.station.taught import GREYS, THRESHOLD, judge, set_threshold, show_greys
+from tests.station.test_http import Client
+
+WIDTHS = (1280, 400)
+PAGE = ROOT / "edge_ad" / "station" / "page"
+ACCEPTED = sum(grey <= THRESHOLD for grey in GREYS)
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian: apt install chromium)")
+Open = Callable[..., Tab]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def line(station: MakeStation, tmp_path: Path) -> Station:
+    """A station with two recipes that has judged every one of GREYS once: ids 1 to 10."""
+    set_threshold(tmp_path / "bright.bundle")
+    brightness_bundle(tmp_path / "housing.bundle")
+    set_threshold(tmp_path / "housing.bundle", 165.0)
+    recipe = '[recipes.housing]\nbundle = "housing.bundle"\n'
+    made = station(recipe + show_greys(tmp_path / "greys"))
+    judge(made, len(GREYS))
+    return made
+
+
+@pytest.fixture
+def page(browser: Browser, line: Station) -> Iterator[Open]:
+    """Opens the page of that station, once it shows what has been judged. It must have nothing to complain of."""
+    tabs = []
+
+    def open_page(width: int = 1280, **options: bool) -> Tab:
+        assert line.http is not None
+        tab = browser.open(f"http://127.0.0.1:{line.http.port}/", width=width, touch=width < 600, **options)
+        tabs.append(tab)
+        tab.until('document.querySelector("#marked").textContent && document.querySelector("#yield svg") !== null')
+        tab.until('document.querySelectorAll("#gallery .card").length === 3')
+        return tab
+
+    yield open_page
+    for tab in tabs:
+        missing_pictures = [text for text in tab.complaints if "/api/thumbnails/" in text]
+        assert [text for text in tab.complaints if text not in missing_pictures] == []
+        tab.close()
+
+
+def shows(tab: Tab, selector: str, text: str) -> None:
+    """Wait until an element's text holds a text."""
+    tab.until(f'document.querySelector("{selector}").textContent.includes("{text}")')
+
+
+def give_name(tab: Tab, name: str = "Ada") -> None:
+    tab.type("#new-name", name)
+    tab.press("Enter")
+
+
+# --- what it shows -----------------------------------------------------------------------------------------------
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", WIDTHS)
+def test_verdicts_are_shown_as_they_come_and_nothing_moves(page: Open, line: Station, width: int) -> None:
+    tab = page(width)
+    tab.value(
+        "window.shifts = []; new PerformanceObserver((list) => { for (const { value, sources } of list.getEntries())"
+        " shifts.push([value, sources.map(({ node }) => node?.id || node?.className || node?.textContent)]); })"
+        '.observe({type: "layout-shift", buffered: true})'
+    )
+    judge(line, 5, first=10)
+    shows(tab, "#word", "REJECT")
+    shows(tab, "#facts", "part-14")
+    assert "150.0" in tab.text("#facts") and "140.0, version 2" in tab.text("#facts")
+    tab.until('document.querySelector("#image").naturalWidth > 0 && !document.querySelector("#image").hidden')
+    shows(tab, "#counts", f"Good{ACCEPTED + 4}Rejects4Faults0")
+    assert tab.value('document.querySelectorAll("#recent rect").length') == 15
+    judge(line, 1, first=15)
+    shows(tab, "#facts", "part-15")
+    assert tab.value("document.documentElement.scrollWidth") == width
+    shifts = tab.value("shifts")
+    assert sum(value for value, _ in shifts) < 0.05, shifts  # below 0.1 is what the web calls good
+    assert line.http is not None
+    assert {url.split("/")[2] for url in tab.urls if url.startswith("http")} == {f"127.0.0.1:{line.http.port}"}
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", WIDTHS)
+def test_rejects_come_to_the_gallery_but_not_under_a_finger(page: Open, line: Station, width: int) -> None:
+    tab = page(width)
+    judge(line, 5, first=10)
+    tab.until('document.querySelector("#gallery .card b").textContent === "part-14"')
+    tab.value('document.querySelector("#gallery").scrollIntoView()')  # pictures are loaded when they are looked at
+    tab.until('document.querySelector("#gallery .card img").naturalWidth === 320')
+    tab.click('[data-marks="5"] [data-mark="good"]')
+    give_name(tab)
+    judge(line, 1, first=15)
+    shows(tab, "#newer", "Show 1 newer")
+    assert tab.text("#gallery .card b") == "part-14"
+    tab.click("#newer")
+    assert tab.text("#gallery .card b") == "part-15"
+    assert tab.value('document.querySelector("#newer").hidden')
+
+
+@needs_chromium
+def test_yield_drift_health_and_latency_are_shown(page: Open) -> None:
+    tab = page()
+    assert tab.text("#yield-of") == "70.0 %"
+    tab.click('#spans button[value="15m"]')
+    tab.until('document.querySelectorAll("#yield .anomalous").length >= 1')
+    assert tab.value('document.querySelectorAll("#scores .limit").length') == 1
+    drift = (sorted(GREYS)[len(GREYS) // 2] - (THRESHOLD - 2.3263 * 10)) / 10
+    shows(tab, "#drift-text", f"{drift:.1f} spreads above")
+    assert tab.text("#drift") == "in line"
+    assert "connected" in tab.text("#health") and "top" in tab.text("#health")
+    assert tab.value('document.querySelectorAll("#latency .chart svg rect").length') >= 5
+    assert "Verdicts on the record\n10" in tab.text("#storage")
+
+
+@needs_chromium
+def test_what_the_line_sends_is_shown_as_text_and_never_as_markup(page: Open, line: Station) -> None:
+    name = '<img src=x onerror="window.hacked=1">'
+    tab = page()
+    for _ in range(5):
+        line.trigger(name)[0].wait(30)
+    tab.until(f'document.querySelector("#gallery .card b").textContent === {name!r}')
+    tab.click("#gallery .card > button")
+    tab.until(f'document.querySelector("#viewer-title").textContent.includes({name!r})')
+    assert tab.value("window.hacked") is None
+
+
+@needs_chromium
+def test_a_station_that_goes_is_told(page: Open, line: Station, browser: Browser) -> None:
+    tab = page()
+    line.stop()
+    shows(tab, "#status", "no connection")
+    shows(tab, "#notices", "does not answer")
+    tab.complaints.clear()  # the browser's own, of connections refused
+
+
+# --- another threshold -------------------------------------------------------------------------------------------
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_slider_shows_at_once_what_would_have_changed_and_changes_nothing(
+    page: Open, line: Station, width: int
+) -> None:
+    tab = page(width)
+    for share in (0.35, 0.85):
+        tab.drag("#slider", share)
+        tried = float(tab.value('document.querySelector("#exact").value'))
+        then, now = sum(grey > tried for grey in GREYS), sum(grey > THRESHOLD for grey in GREYS)
+        assert then != now
+        shows(tab, "#effect", f"{tried:.1f} instead of 140.0")
+        assert f"Rejects of the last 10 parts: {now} → {then}" in tab.text("#effect")
+        verb = "accepted that" if then < now else "rejected that"
+        assert f"{abs(then - now)} part{'s' if abs(then - now) > 1 else ''} would have been {verb}" in tab.text(
+            "#effect"
+        )
+    assert tab.value("document.documentElement.scrollWidth") == width
+    tab.click("#reset")
+    shows(tab, "#effect", "140.0 rejects 3 parts of the last 10")
+    assert Client(line).get("/api/teaching")["history"] == []
+
+
+@needs_chromium
+def test_the_slider_moves_by_keys(page: Open) -> None:
+    tab = page()
+    tab.value('document.querySelector("#slider").focus()')
+    tab.press("ArrowRight")
+    tab.until('!document.querySelector("#apply").disabled')
+    assert float(tab.value('document.querySelector("#exact").value')) > THRESHOLD
+    assert "rejects of 10" in tab.value('document.querySelector("#slider").getAttribute("aria-valuetext")')
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_threshold_is_set_with_name_and_reason_and_gone_back_from(page: Open, line: Station, width: int) -> None:
+    tab = page(width)
+    tab.type("#exact", "155")
+    shows(tab, "#effect", "1 part would have been accepted")
+    tab.click("#apply")
+    tab.click("#confirm-go")  # nothing was said yet
+    assert tab.value('document.querySelector("#confirm").open')
+    tab.type("#who", "Ada")
+    tab.type("#why", "Drawing C allows it")
+    tab.press("Enter")
+    shows(tab, "#in-use", "155.0 in use, version 3")
+    assert not tab.value('document.querySelector("#confirm").open')
+    assert [v.verdict for v in judge(line, 6, first=10)] == ["good"] * 5 + ["anomalous"]
+    tab.click("summary")
+    assert "Drawing C allows it" in tab.text("#history") and "Ada" in tab.text("#history")
+    tab.click("#history tr:nth-child(2) button")
+    assert "More sensitive" in tab.text("#confirm-effects")
+    assert tab.value('document.querySelector("#why").value') == "back to version 2"
+    tab.click("#confirm-go")
+    shows(tab, "#in-use", "140.0 in use, version 4")
+    assert [v.verdict for v in judge(line, 9, first=16)][-1] == "anomalous"
+
+
+@needs_chromium
+def test_marked_parts_are_refitted_and_a_marked_defect_is_let_through_by_nobody_unseen(
+    page: Open, line: Station
+) -> None:
+    tab = page()
+    tab.click('[data-marks="5"] [data-mark="good"]')
+    give_name(tab)
+    shows(tab, "#marked", "1 good, 0 defects")
+    tab.click('[data-marks="6"] [data-mark="defect"]')
+    shows(tab, "#marked", "1 good, 1 defect")
+    tab.type("#rate", "5")
+    tab.click("#refit button")
+    shows(tab, "#effect", "At 150.0 instead of 140.0")
+    assert tab.value('document.querySelector("#missed").hidden')
+    tab.type("#exact", "165")
+    shows(tab, "#missed", "1 part marked as a defect would be accepted: part-5")
+    tab.click("#apply")
+    tab.type("#why", "trial")
+    tab.click("#confirm-go")  # the box is not ticked
+    assert tab.value('document.querySelector("#confirm").open')
+    assert Client(line).get("/api/teaching")["history"] == []
+    tab.click("#accepts")
+    tab.click("#confirm-go")
+    shows(tab, "#in-use", "165.0 in use, version 3")
+    tab.click('[data-marks="6"] [data-mark="defect"]')  # it is taken back
+    shows(tab, "#marked", "1 good, 0 defects")
+
+
+# --- parts and recipes -------------------------------------------------------------------------------------------
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_part_is_looked_at_by_keys_and_found_by_its_id(page: Open, width: int) -> None:
+    tab = page(width)
+    tab.value('document.querySelector("#gallery .card > button").focus()')
+    tab.press("Enter")
+    shows(tab, "#viewer-title", "part-9: rejected")
+    tab.until('document.querySelector("#viewer-image").naturalHeight === 356')  # with the strip of the heat map
+    tab.press("ArrowRight")
+    shows(tab, "#viewer-title", "part-5: rejected")
+    assert "160.0, threshold 140.0 (version 2)" in tab.text("#viewer-facts")
+    tab.click("#heat")
+    tab.until('document.querySelector("#viewer-image").naturalHeight === 16')  # as the camera saw it
+    assert tab.value("document.documentElement.scrollWidth") == width
+    tab.press("Escape")
+    tab.until('!document.querySelector("#viewer").open')
+    tab.type("#part", "part-2")
+    tab.press("Enter")
+    tab.until('document.querySelectorAll("#gallery .card").length === 1')
+    assert tab.text("#gallery .card b") == "part-2"
+    tab.click('#kinds button[value="good"]')
+    tab.until(f'document.querySelectorAll("#gallery .card").length === {ACCEPTED}')
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_recipe_is_switched(page: Open, line: Station, width: int) -> None:
+    tab = page(width)
+    assert tab.value('document.querySelector("#switch").disabled')
+    tab.choose("#recipe", "housing")
+    tab.click("#switch")
+    shows(tab, "#in-use", "165.0 in use, version 2")
+    assert line.recipes.current.name == "housing"
+    judge(line, 6, first=10)
+    shows(tab, "#facts", "165.0, version 2")
+    assert tab.text("#word") == "GOOD"  # a grey of 160
+    line.switch_recipe("bright")  # by somebody else
+    tab.until('document.querySelector("#recipe").value === "bright"')
+    shows(tab, "#in-use", "140.0 in use")
+
+
+# --- who may look, and how ---------------------------------------------------------------------------------------
+
+
+@needs_chromium
+def test_opened_to_others_it_asks_for_the_token_and_keeps_it_out_of_addresses(
+    browser: Browser, station: MakeStation, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("a-long-secret\n")
+    text = show_greys(tmp_path / "greys").replace(
+        "[http]\nport = 0", '[http]\nhost = "0.0.0.0"\nport = 0\ntoken_file = "token"'
+    )
+    opened = station(text)
+    assert opened.http is not None
+    tab = browser.open(f"http://127.0.0.1:{opened.http.port}/")
+    tab.type("#token", "a-guess")
+    tab.press("Enter")
+    shows(tab, "#sign-in-said", "The token is wrong.")
+    tab.type("#token", "a-long-secret")
+    tab.press("Enter")
+    tab.until('!document.querySelector("#sign-in").open && !document.querySelector("#sign-out").hidden')
+    judge(opened, 1)
+    shows(tab, "#facts", "part-0")
+    assert not [url for url in tab.urls if "secret" in url or "guess" in url]
+    assert "a-long-secret" not in tab.value("document.cookie + JSON.stringify(localStorage)")
+    tab.click("#sign-out")
+    tab.until('document.querySelector("#sign-in").open')
+    tab.close()
+
+
+@needs_chromium
+@pytest.mark.parametrize("dark", [False, True])
+def test_everything_that_is_pressed_has_a_name_and_every_text_can_be_read(page: Open, dark: bool) -> None:
+    tab = page(dark=dark)
+    tree = tab.call("Accessibility.getFullAXTree")["nodes"]
+    roles = {"button", "link", "combobox", "slider", "spinbutton", "textbox", "searchbox", "checkbox", "image", "img"}
+    nodes = [node for node in tree if node.get("role", {}).get("value") in roles and not node["ignored"]]
+    assert len(nodes) > 20
+    assert [node for node in nodes if not node.get("name", {}).get("value")] == []
+    colours = tab.value(
+        "(() => { const style = getComputedStyle(document.documentElement); return Object.fromEntries("
+        '["page", "panel", "soft", "ink", "muted", "good", "bad", "warn", "accent", "on", "good-soft", "bad-soft",'
+        ' "warn-soft"].map((name) => [name, style.getPropertyValue(`--${name}`).trim()])); })()'
+    )
+    on_paper = [(ink, paper) for ink in ("ink", "muted", "good", "bad") for paper in ("panel", "soft")]
+    on_colour = [("on", colour) for colour in ("good", "bad", "warn", "accent")]
+    on_pills = [(colour, f"{colour}-soft") for colour in ("good", "bad", "warn")]
+    weak = {pair: contrast(colours[pair[0]], colours[pair[1]]) for pair in [*on_paper, *on_colour, *on_pills]}
+    assert {pair: value for pair, value in weak.items() if value < 4.5} == {}  # WCAG 2.2, level AA
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG's contrast ratio of two colours #rrggbb."""
+
+    def luminance(colour: str) -> float:
+        shares = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_the_page_has_the_colours_of_the_reports() -> None:
+    token = re.compile(r"--[a-z-]+: #[0-9a-f]{6}")
+    assert set(token.findall(STYLE)) <= set(token.findall((PAGE / "station.css").read_text()))
+
+
+def test_the_files_are_served_with_guards_need_no_token_and_hold_no_data(station: MakeStation, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("a-long-secret\n")
+    text = show_greys(tmp_path / "greys").replace("port = 0", 'port = 0\ntoken_file = "token"')
+    opened = station(text)
+    client = Client(opened)
+    names = sorted(path.name for path in PAGE.iterdir() if path.suffix in (".html", ".css", ".js", ".svg"))
+    assert "station.js" in names and "index.html" in names
+    for name in ("", *names):
+        answer = client.ask("GET", f"/{name}")
+        assert answer.status == 200 and answer.content == (PAGE / (name or "index.html")).read_bytes()
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert client.ask("GET", f"/{name}", If_None_Match=answer.headers["ETag"]).status == 304
+    for name in ("api.py", "__init__.py", "../station.py", "%2e%2e/station.toml"):
+        assert client.ask("GET", f"/{name}").status == 404
+    for route in page_routes(opened):
+        if route.pattern.startswith("/api/") and "(" not in route.pattern:
+            body = {} if route.method == "POST" else None
+            assert client.ask(route.method, route.pattern, body).status == 401, route
