@@ -108,7 +108,7 @@ class _Runtime:
         if header["target"] not in ("portable", target_of(self._machine.capability)):
             return 2, f"The engine was compiled for {header['target']}."
         try:
-            open_session(graph, "the engine")
+            open_session(graph, "the engine", threads=1)
         except BundleCorrupt as exc:
             return 32, f"The engine's graph is refused: {exc.got}"
         return 0, ""
@@ -135,7 +135,7 @@ class _Engine:
     def __init__(self, machine: Machine, logger: _Logger, header: dict[str, Any], graph: bytes) -> None:
         self._machine, self._logger = machine, logger
         self.min_batch, self.max_batch = header["min_batch"], header["max_batch"]
-        self.session = open_session(graph, "the engine")
+        self.session = open_session(graph, "the engine", threads=1)
         self._tensors = {value.name: value for value in (*self.session.get_inputs(), *self.session.get_outputs())}
         _reserve(machine, self, "engines", len(graph))
 
