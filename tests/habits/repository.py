@@ -18,6 +18,7 @@ HEAVY = ("torch", "onnx", "tensorrt", "tensorrt_rtx", "cuda", "pycuda", "scipy",
 """Packages that a station may lack, and that no runtime import may load."""
 
 TRAINING_ROOMS = (
+    "edge_ad.algebra",
     "edge_ad.cli",
     "edge_ad.compare",
     "edge_ad.demo",
