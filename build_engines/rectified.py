@@ -14,18 +14,24 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from build_engines.graph import model_from
+
 __all__ = ["quantised_after_relu"]
 
 
 def quantised_after_relu(content: bytes) -> bytes:
-    """The graph without the pairs that change nothing; a graph without pairs needs no onnx to be installed."""
+    """The graph without the pairs that change nothing; a graph without pairs needs no onnx to be installed.
+
+    Raises:
+        MissingDependency, EngineBuildFailed: onnx is not installed; the graph is damaged.
+    """
     if b"QuantizeLinear" not in content:
         return content
-    import onnx
+    model = model_from(content, "Compiling a quantised graph")
+    from onnx import numpy_helper
 
-    model = onnx.load_model_from_string(content)
     graph = model.graph
-    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     makers = {name: node for node in graph.node for name in node.output}
     readers = defaultdict(list)
     for node in graph.node:
@@ -59,8 +65,8 @@ def quantised_after_relu(content: bytes) -> bytes:
             dropped += [quantise, dequantise]
     if not dropped:
         return content
-    names = {node.name for node in dropped}
-    nodes = [node for node in graph.node if node.name not in names]
+    gone = {node.output[0] for node in dropped}
+    nodes = [node for node in graph.node if node.output[0] not in gone]
     del graph.node[:]
     graph.node.extend(nodes)
     result: bytes = model.SerializeToString()

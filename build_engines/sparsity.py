@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge_ad.errors import EngineBuildFailed, MissingDependency
+from build_engines.graph import model_from
+from edge_ad.errors import EngineBuildFailed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,12 +47,9 @@ def check_sparsity(content: bytes, source: str) -> Sparsity:
 
 def sparsity_of(content: bytes) -> Sparsity:
     """Look at the weights of every convolution, quantised or not."""
-    try:
-        import onnx
-        from onnx import numpy_helper
-    except ImportError as exc:
-        raise MissingDependency("Looking for sparse weights needs onnx.", fix="pip install 'edge-ad[build]'") from exc
-    graph = onnx.load_model_from_string(content).graph
+    graph = model_from(content, "Looking for sparse weights").graph
+    from onnx import numpy_helper
+
     weights = {tensor.name: tensor for tensor in graph.initializer}
     through = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     sparse: list[str] = []

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edge_ad.errors import EngineBuildFailed, MissingDependency
+from build_engines.graph import model_from
+from edge_ad.errors import EngineBuildFailed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,12 +55,10 @@ def graph_for_tensorrt8(content: bytes, source: str) -> Graph8:
         MissingDependency: onnx is not installed.
         EngineBuildFailed: The graph has what opset 17 has not, FP8 for one.
     """
+    model = model_from(content, "Compiling with TensorRT 8")
+    import onnx
+
     try:
-        import onnx
-    except ImportError as exc:
-        raise MissingDependency("Compiling with TensorRT 8 needs onnx.", fix="pip install 'edge-ad[build]'") from exc
-    try:
-        model = onnx.load_model_from_string(content)
         _name_nodes(model.graph)
         _as_opset_17_has_it(model.graph)
         _weights_as_float(model.graph)

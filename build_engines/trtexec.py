@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from build_engines.rectified import quantised_after_relu
 from build_engines.tensorrt8 import Graph8, graph_for_tensorrt8
 from edge_ad.backends.flavours import INPUT
 from edge_ad.bundle import Bundle
@@ -95,7 +96,7 @@ def _lines(
 ) -> list[tuple[TrtexecLine, bytes]]:
     """Every TensorRT's line with the graph it reads."""
     name = bundle.precision(precision).graph
-    content = bundle.read(name)
+    content = quantised_after_relu(bundle.read(name))  # as the builder does
     try:
         graph8: Graph8 | None = graph_for_tensorrt8(content, str(bundle.path / name))
         problem = ""

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from build_engines.graph import model_from
 from edge_ad.backends.flavours import Flavour
-from edge_ad.errors import MissingDependency
 from edge_ad.manifest import EngineEntry
 
 __all__ = ["convolutions_from_matmuls", "lacks_float32_matmul"]
@@ -28,21 +28,19 @@ def convolutions_from_matmuls(content: bytes) -> bytes:
     """The same graph with its constant matrix products as convolutions.
 
     Raises:
-        MissingDependency: onnx is not installed.
+        MissingDependency, EngineBuildFailed: onnx is not installed; the graph is damaged.
     """
-    try:
-        import onnx
-    except ImportError as exc:
-        raise MissingDependency("Compiling for sm75 needs onnx.", fix="pip install 'edge-ad[build]'") from exc
-    model = onnx.load_model_from_string(content)
-    ranks = _ranks(onnx.shape_inference.infer_shapes(model))
+    model = model_from(content, "Compiling for sm75")
+    from onnx import numpy_helper, shape_inference
+
+    ranks = _ranks(shape_inference.infer_shapes(model))
     constants = {tensor.name: tensor for tensor in model.graph.initializer if len(tensor.dims) == 2}
     nodes = []
     for node in model.graph.node:
         of_constant = [name in constants for name in node.input]
         if node.op_type == "MatMul" and any(of_constant):
             left = of_constant[0]
-            matrix = onnx.numpy_helper.to_array(constants[node.input[0 if left else 1]])
+            matrix = numpy_helper.to_array(constants[node.input[0 if left else 1]])
             image = node.input[1 if left else 0]
             made, added = _convolution(node, image, ranks[image], matrix if left else matrix.T, left)
             nodes += made

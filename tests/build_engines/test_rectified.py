@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
 from build_engines.rectified import quantised_after_relu
+from build_engines.trtexec import write_trtexec
 from calibration.qdq import INT8, quantise
 from calibration.trunk import load_named
 from edge_ad.backends.onnxruntime import open_session
+from edge_ad.errors import EngineBuildFailed, MissingDependency
 from tests.calibration.graphs import two_convolutions
 from tests.golden_bundle import CAMERA, noise_images
+from tests.tiny_bundle import replace_graph, tiny_bundle
 
 
 def without_resize() -> onnx.ModelProto:
@@ -75,3 +81,26 @@ def test_a_zero_point_keeps_the_pair() -> None:
 @pytest.mark.parametrize("content", [two_convolutions(), b""])
 def test_a_graph_without_pairs_is_left_alone(content: bytes) -> None:
     assert quantised_after_relu(content) is content
+
+
+@pytest.mark.parametrize("damaged", [b"QuantizeLinear", quantised(without_resize())[:-9]])
+def test_a_damaged_graph_says_so(damaged: bytes) -> None:
+    with pytest.raises(EngineBuildFailed, match="damaged") as caught:
+        quantised_after_relu(damaged)
+    assert str(len(damaged)) in str(caught.value.got)
+
+
+def test_without_onnx_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = quantised(without_resize())
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingDependency, match="Compiling a quantised graph needs onnx"):
+        quantised_after_relu(content)
+
+
+def test_trtexec_gets_it_too(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "tiny", "fp32")
+    replace_graph(bundle, "fp32", quantised(without_resize()))
+    folder = tmp_path / "station"
+    write_trtexec(folder, bundle)
+    assert pairs((folder / "model.onnx").read_bytes()) == ["normalised", "rectified", "distance"]
+    assert pairs((folder / "model.trt8.onnx").read_bytes()).count("features") == 0
