@@ -103,7 +103,10 @@ def engine_from_bytes(
     """
     settings = settings or EngineSettings()
     logger = capturing_logger(flavour.trt)
-    runtime = flavour.trt.Runtime(logger)
+    try:
+        runtime = flavour.trt.Runtime(logger)
+    except TypeError as exc:  # pybind11's way to say that TensorRT gave none
+        raise EngineError(f"{flavour.title} cannot start.", got=explain(logger.problems), fix=_UNKNOWN[1]) from exc
     if settings.version_compatible:
         runtime.engine_host_code_allowed = True  # it carries the lean runtime it was built with; its hash holds
     if settings.dla_core is not None:

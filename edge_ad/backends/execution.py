@@ -97,7 +97,7 @@ class Execution:
         self._graph: int | None = None
         self._binding: _Binding | None = None
         self._warm = False
-        self._cache, self._written = cache, b""
+        self._cache = cache
         self._captures = options.cuda_graph and device.captures
         self._in_place = device.integrated if options.zero_copy is None else options.zero_copy
         self.graph_state = "not yet" if self._captures else "off"
@@ -129,8 +129,8 @@ class Execution:
             self.graph_state = "TensorRT-RTX's own"
         self._runtime_cache = self._loaded.made(config.create_runtime_cache(), "a runtime cache")
         kept = self._cache.read() if self._cache else None
-        if kept is not None and self._runtime_cache.deserialize(kept):
-            self._written = kept
+        if kept is not None:
+            self._runtime_cache.deserialize(kept)  # False: of another environment, and nothing is taken over
         self._loaded.made(config.set_runtime_cache(self._runtime_cache), "the runtime cache")
         return config
 
@@ -291,14 +291,10 @@ class Execution:
             self._device.discard(graph)
 
     def save_cache(self) -> None:
-        """Write what TensorRT-RTX compiled, where that is more than was read."""
-        if self._cache is None:
-            return
-        serialised = self._runtime_cache.serialize()
-        content = bytes(serialised) if serialised is not None else b""
-        if content and content != self._written:
-            self._cache.write(content)
-            self._written = content
+        """Keep what TensorRT-RTX compiled for the next start."""
+        serialised = self._runtime_cache.serialize() if self._cache is not None else None
+        if self._cache is not None and serialised is not None:
+            self._cache.write(bytes(serialised))
 
     def close(self) -> None:
         """Release the graph and let TensorRT release the context; stream and buffers go with their device."""

@@ -42,6 +42,7 @@ class RuntimeCacheFile:
         driver, capability = (".".join(map(str, numbers)) for numbers in (device.driver, device.capability))
         machine = re.sub(r"[^A-Za-z0-9.]+", "-", f"{device.name} sm{capability} cuda{driver} rtx{version}")
         self.path = _folder() / f"{engine_sha256[:24]}-{machine}.cache"
+        self._known = b""  # digest of what the file holds
 
     def read(self) -> bytes | None:
         """What was written last; None where there is none, or where it is damaged."""
@@ -49,19 +50,29 @@ class RuntimeCacheFile:
             digest, content = _split(read_plain(self.path, _MOST_BYTES))
         except (OSError, BundleCorrupt):
             return None
-        return content if _DIGEST(content).digest() == digest else None
+        if _DIGEST(content).digest() != digest:
+            return None
+        self._known = digest
+        return content
 
     def write(self, content: bytes) -> None:
-        """Replace the file at once and whole; where that fails, the log says so and the next start takes longer."""
+        """Replace the file at once and whole, unless it holds just this.
+
+        Where that fails, the log says so, and the next start takes longer.
+        """
+        digest = _DIGEST(content).digest()
+        if digest == self._known:
+            return
         partial = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_durably(partial, _DIGEST(content).digest() + content)
+            write_durably(partial, digest + content)
             partial.replace(self.path)
         except OSError as exc:
             discard(partial)
             _log.warning("%s could not be written (%s); set %s to a writable folder", self.path, exc, ENVIRONMENT)
             return
+        self._known = digest
         self._forget_oldest()
 
     def _forget_oldest(self) -> None:
