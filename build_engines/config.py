@@ -33,6 +33,8 @@ def config_from_entry(network: Network, entry: EngineEntry, timing_cache: bytes 
     if entry.target != PORTABLE and compiles_for_others(network.flavour):
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, entry.target.upper()), 0)
+    if hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):  # else TensorRT-RTX may not let a CUDA graph capture it
+        _set_flag(network, config, trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
     config.add_optimization_profile(_batch_profile(network, entry))
     _apply_settings(network, config, entry)
     if timing_cache is not None:
