@@ -212,7 +212,7 @@ class Teaching:
 
     def marks(self, model_sha256: str, precision: str) -> list[Mark]:
         """What holds now of the parts that a model judged, the newest last."""
-        with self._lock:
+        with self._use("read"):
             rows = self._connection.execute(
                 "SELECT time_ns, who, mark, note, record, verdict_id, triggered_ns, camera, part_id, score FROM marks"
                 " WHERE mark IS NOT NULL AND id IN (SELECT max(id) FROM marks WHERE model_sha256 = ? AND precision = ?"
@@ -226,7 +226,7 @@ class Teaching:
 
     def history(self, of: BundleThreshold) -> list[ThresholdChange]:
         """Every change of a bundle's threshold on this station, the newest last."""
-        with self._lock:
+        with self._use("read"):
             return self._history(of)
 
     def _history(self, of: BundleThreshold) -> list[ThresholdChange]:
@@ -284,22 +284,29 @@ class Teaching:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._lock:
+        with self._use("written"):
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield
                 self._connection.execute("COMMIT")
-            except sqlite3.Error as exc:
-                raise RecordError(
-                    f"{self._path} cannot be written; nothing was changed.", got=exc, fix="check the disk's free space"
-                ) from exc
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
 
+    @contextmanager
+    def _use(self, purpose: str) -> Iterator[None]:
+        try:
+            with self._lock:
+                yield
+        except sqlite3.Error as exc:  # also of a station that stops meanwhile
+            raise RecordError(
+                f"{self._path} cannot be {purpose}; nothing was changed.", got=exc, fix="check the disk's free space"
+            ) from exc
+
     def close(self) -> None:
         """Release the file; a second call does nothing."""
-        self._connection.close()
+        with self._lock:
+            self._connection.close()
 
 
 def _key(of: BundleThreshold) -> tuple[str, str, float, int]:

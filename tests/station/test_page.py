@@ -15,6 +15,7 @@ from tests.golden_bundle import brightness_bundle
 from tests.habits.repository import ROOT
 from tests.station.browser import CHROMIUM, Browser, Tab
 from tests.station.conftest import MakeStation
+from tests.station.made import until
 from tests.station.taught import GREYS, THRESHOLD, judge, set_threshold, show_greys
 from tests.station.test_http import Client
 
@@ -41,6 +42,7 @@ def line(station: MakeStation, tmp_path: Path) -> Station:
     recipe = '[recipes.housing]\nbundle = "housing.bundle"\n'
     made = station(recipe + show_greys(tmp_path / "greys"))
     judge(made, len(GREYS))
+    until(lambda: made.images.kept == len(GREYS), "every picture kept")
     return made
 
 

@@ -162,6 +162,16 @@ def test_the_last_thing_said_of_a_part_holds_and_all_of_it_is_kept(tmp_path: Pat
     assert rows == [("Ada", "good", "a reflection"), ("Ada", "defect", ""), ("Grace", None, "")]
 
 
+def test_a_store_that_is_closed_says_so(tmp_path: Path) -> None:
+    teaching = Teaching(tmp_path)
+    teaching.close()
+    teaching.close()
+    with pytest.raises(RecordError, match="cannot be read"):
+        teaching.marks("e" * 64, "fp32")
+    with pytest.raises(RecordError, match="nothing was changed"):
+        change(teaching, 0.9, 2)
+
+
 def test_a_fault_cannot_be_learnt_from(tmp_path: Path) -> None:
     teaching = Teaching(tmp_path)
     with pytest.raises(StationError, match="is a fault"):

@@ -92,9 +92,8 @@ async function view(verdict) {
 function showOpen() {
   const place = shown.findIndex(({ id }) => id === open.id);
   $("viewer-title").textContent = `${open.part_id ?? `#${open.id}`}: ${WORDS[open.verdict]}`;
-  $("viewer-image").hidden = false;
   $("viewer-image").alt = `${named(open)}, ${WORDS[open.verdict]}`;
-  $("viewer-image").src = `/api/images/${open.id}.${$("heat").checked && open.score !== null ? "jpg" : "png"}`;
+  showPicture(`/api/images/${open.id}.${$("heat").checked && open.score !== null ? "jpg" : "png"}`);
   $("earlier").disabled = place < 1;
   $("later").disabled = place < 0 || place === shown.length - 1;
   $("viewer-marks").replaceChildren(...(open.score === null ? [] : [markButtons(open)]));
@@ -112,6 +111,18 @@ function showOpen() {
   ]);
 }
 
+// A picture is written after its verdict is told: one that is not there yet is tried again, twice.
+function showPicture(source, tries = 0) {
+  const image = $("viewer-image");
+  image.dataset.source = source;
+  image.hidden = false;
+  image.onerror = () => {
+    image.hidden = true;
+    if (tries < 2) setTimeout(() => { if (image.dataset.source === source) showPicture(source, tries + 1); }, 1000);
+  };
+  image.src = tries ? `${source}?again=${tries}` : source;
+}
+
 function move(by) {
   const place = shown.findIndex(({ id }) => id === open.id) + by;
   if (shown[place]) view(shown[place]);
@@ -125,7 +136,6 @@ $("viewer").addEventListener("keydown", (event) => {
   if (event.key === "ArrowRight") move(1);
 });
 $("heat").addEventListener("change", showOpen);
-$("viewer-image").addEventListener("error", () => { $("viewer-image").hidden = true; });
 $("newer").addEventListener("click", showFresh);
 $("more").addEventListener("click", () => load(true));
 $("search").addEventListener("submit", (event) => { event.preventDefault(); part = $("part").value.trim(); load(); });
