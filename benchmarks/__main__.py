@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import accuracy, cold_start, engines, gpu, latency, limit, paper_tables, supervised
+from benchmarks import accuracy, cold_start, engines, gpu, kill, latency, limit, paper_tables, station, supervised
 from edge_ad.errors import EdgeAdError
 
 RESULTS = Path(__file__).parent / "results"
@@ -24,7 +24,9 @@ def main() -> int:
         "gpu": gpu,
         "latency": latency,
         "limit": limit,
+        "kill": kill,
         "paper-tables": paper_tables,
+        "station": station,
         "supervised": supervised,
     }
     for name, module in modules.items():

@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,6 +35,7 @@ __all__ = ["ImageStore", "image_path"]
 MOST_WAITING = 16  # frames: 16 of 12 megapixels are 576 MB
 NICENESS = 10  # of the thread that compresses, so that it takes no time from verdicts
 _MAKE_ROOM_BYTES = 64 << 20
+_TELL_S = 60.0  # a log of months is not filled by it
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +78,7 @@ class ImageStore:
         self._files: dict[str, deque[tuple[Path, int]]] = {"accepts": deque(), "rejects": deque()}
         self._lock = threading.Lock()  # of the files and their bytes
         self._counting = threading.Lock()
+        self._told_s = -_TELL_S
         self._work: Queue[_Work] = Queue(MOST_WAITING)
         self._stopping = threading.Event()
         self.stage = Stage("images", self._run)
@@ -191,8 +194,10 @@ class ImageStore:
     def _drop(self, reason: str) -> None:
         with self._counting:
             self.dropped += 1
-        if reason != self.failure:
-            _log.warning("an image was not kept: %s", reason)
+            is_news = time.monotonic() - self._told_s > _TELL_S
+            self._told_s = time.monotonic() if is_news else self._told_s
+        if is_news:
+            _log.warning("images are not kept, %d since the start: %s", self.dropped, reason)
         self.failure = reason
 
 

@@ -79,7 +79,8 @@ def test_rejects_faults_and_every_nth_accept_of_each_camera_are_kept(store: Make
     images.start()
     for number in range(1, 9):
         images.offer(recorded(number, GOOD, camera=("top", "side")[number % 2]), NOISE, None)
-    offer(images, recorded(9, FAULT))
+    images.offer(recorded(9, FAULT), NOISE, None)
+    until(lambda: images.kept == 5)
     names = {Path(name).stem for name in kept(tmp_path)}
     assert names == {"abc-1", "abc-7", "abc-2", "abc-8", "abc-9"}
 
