@@ -21,6 +21,7 @@ from calibration.qdq import INT8, convolutions, quantise
 from calibration.trunk import load_named, trunk_of
 from edge_ad.backends.onnxruntime import OUTPUTS, answer_frames, open_session
 from edge_ad.bundle import Bundle, create_bundle
+from edge_ad.errors import MissingDependency
 from edge_ad.golden import GOLDEN_FILE, Answer, Golden
 from edge_ad.manifest import Manifest, PrecisionEntry, Size
 
@@ -31,8 +32,20 @@ LAYERS, CHANNELS, SIDE = 8, 512, 64
 
 
 def default_network(image_size: int) -> Any:
-    """EfficientAD-S behind a camera of its own size, in torch, in evaluation mode."""
-    import torch
+    """EfficientAD-S behind a camera of its own size, in torch, in evaluation mode.
+
+    Raises:
+        MissingDependency: There is no torch to make it with.
+    """
+    try:
+        import torch
+    except ImportError as exc:
+        raise MissingDependency(
+            "The default network is made with torch.",
+            expected="torch; one without CUDA will do, and is then not measured",
+            got=exc,
+            fix="pip install '.[train,build,tensorrt]', or measure a bundle of yours with --bundle",
+        ) from exc
 
     from edge_ad.methods.graph import InspectionGraph
     from edge_ad.training.registry import METHODS

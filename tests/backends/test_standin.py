@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,9 @@ from edge_ad import Bundle, Inspector
 from edge_ad.backends import cuda, standin, vendor
 from edge_ad.backends.cuda import Device
 from edge_ad.backends.standin import Gpu, Misuse
-from edge_ad.errors import EngineError
+from edge_ad.errors import EngineError, InspectionFault
 from tests.backends.conftest import frames
+from tests.golden_bundle import golden_bundle
 from tests.tiny_bundle import HEIGHT, WIDTH
 
 FRAME_BYTES, MAP_BYTES = HEIGHT * WIDTH * 3, HEIGHT * WIDTH * 4
@@ -289,6 +292,14 @@ def test_an_error_of_the_block_is_not_hidden_by_what_it_left() -> None:
     with pytest.raises(ZeroDivisionError), standin.gpu():
         cuda.open_device().stream()
         _ = 1 / 0
+
+
+def test_the_example_in_its_text_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    golden_bundle(tmp_path / "copy_of_my.bundle", "int8")
+    lines = [line for line in (standin.__doc__ or "").splitlines() if line.startswith("    ")]
+    with pytest.raises(InspectionFault, match="cudaErrorLaunchFailure"):
+        exec(textwrap.dedent("\n".join(lines)), {"frame": frames(1)[0]})
 
 
 def test_one_stand_in_at_a_time() -> None:

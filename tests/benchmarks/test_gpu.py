@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks import gpu
 from benchmarks.__main__ import main
 from benchmarks.gpu import probe as probe_module
-from benchmarks.gpu.bundles import limit_bundle
+from benchmarks.gpu.bundles import default_network, limit_bundle
 from benchmarks.gpu.measure import Measurement
 from benchmarks.gpu.report import as_text
 from benchmarks.gpu.timing import (
@@ -32,6 +32,7 @@ from benchmarks.gpu.timing import (
     stage_times,
     summary,
 )
+from benchmarks.gpu.torch_peer import TorchPeer
 from benchmarks.gpu.work import Work, count_work
 from edge_ad.backends import runtime_cache, standin
 from edge_ad.backends.cuda import open_device
@@ -39,7 +40,7 @@ from edge_ad.backends.execution import ExecutionOptions
 from edge_ad.backends.standin import Gpu
 from edge_ad.backends.tensorrt import TensorRtBackend
 from edge_ad.bundle import Bundle
-from edge_ad.errors import NoGpu
+from edge_ad.errors import MissingDependency, NoGpu
 from tests.golden_bundle import golden_bundle, noise_images, snapshot
 
 QUICK = Settings(
@@ -256,12 +257,15 @@ def test_without_time_everything_is_left_out_by_name(bundle: Bundle, stand_in: G
 
 def test_the_network_in_torch_is_timed_beside() -> None:
     pytest.importorskip("torch")
-    from benchmarks.gpu.bundles import default_network
-    from benchmarks.gpu.torch_peer import TorchPeer
-
     peer = TorchPeer(default_network(128), "cpu")
     assert peer.as_the_papers_time(1, QUICK)["samples"] == 2
     assert peer.from_host(np.zeros((1, 128, 128, 3), np.uint8), QUICK)["p50_ms"] > 0
+
+
+def test_without_torch_a_bundle_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingDependency, match="--bundle"):
+        default_network(128)
 
 
 def test_without_a_gpu_the_command_says_what_is_missing(
