@@ -27,6 +27,7 @@ peers: .peers/.installed
 .peers/.installed: benchmarks/peers/requirements.txt
 	'$(PYTHON)' -m venv --clear .peers
 	.peers/bin/python -m pip install -q -r $<
+	.peers/bin/python -m benchmarks.peers.models efficientad-s .peers/models/efficientad-s
 	@touch $@
 
 lint: $(STAMP)

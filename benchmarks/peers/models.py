@@ -51,15 +51,25 @@ class _DataModule:
         return DataLoader(_Noise(), batch_size=1)
 
 
+def _as_after_training(model: EfficientAd) -> None:
+    """Give every statistic a value: untrained ones are left out of the graph, or make NaN of it."""
+    network, processor = model.model, model.post_processor
+    network.mean_std["mean"].data.fill_(0.1)
+    network.mean_std["std"].data.fill_(1.1)
+    for name, value in {"qa_st": 0.1, "qb_st": 1.1, "qa_ae": 0.1, "qb_ae": 1.1}.items():
+        network.quantiles[name].data.fill_(value)
+    for name in ("image", "pixel"):
+        getattr(processor, f"{name}_min").fill_(0.0)
+        getattr(processor, f"{name}_max").fill_(1.0)
+        getattr(processor, f"_{name}_threshold").fill_(0.5)
+
+
 def main() -> None:
     method, folder = sys.argv[1], Path(sys.argv[2])
     torch.manual_seed(0)
     model = EfficientAd(model_size=SIZES[method])
     model.eval()
-    # As after training: otherwise the maps are divided by zero.
-    for name, value in {"qb_st": 1.0, "qb_ae": 1.0}.items():
-        if name in model.model.quantiles:
-            model.model.quantiles[name].data.fill_(value)
+    _as_after_training(model)
     model.to_torch(folder)
     model.to_onnx(folder, input_size=SIZE)
     model.to_openvino(folder / "fp32", input_size=SIZE)

@@ -33,6 +33,8 @@ def open_session(graph: bytes, source: str, *, integer_kernels: bool = True, thr
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or 0
+    # Planned blocks come on top of what the first run took: 414 MB instead of 248 for EfficientAD-S in INT8.
+    options.enable_mem_pattern = False
     if not integer_kernels:
         # The further optimisations take FP8 for INT8: they ask for QLinearConv, and drop a ReLU before QuantizeLinear.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
