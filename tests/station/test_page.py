@@ -138,6 +138,30 @@ def test_yield_drift_health_and_latency_are_shown(page: Open) -> None:
 
 
 @needs_chromium
+def test_everything_is_of_the_camera_that_is_chosen(browser: Browser, station: MakeStation, tmp_path: Path) -> None:
+    set_threshold(tmp_path / "bright.bundle")
+    two = show_greys(tmp_path / "greys")
+    side = two[two.index("[cameras.top]") : two.index("[http]")].replace("cameras.top", "cameras.side")
+    made = station(two + side)
+    judge(made, 5)
+    assert made.trigger("part-s", camera="side")[0].wait(30)
+    assert made.http is not None
+    tab = browser.open(f"http://127.0.0.1:{made.http.port}/")
+    shows(tab, "#facts", "part-4")
+    tab.until('document.querySelectorAll("#gallery .card").length === 1')
+    tab.click('#cameras button[value="side"]')
+    shows(tab, "#facts", "part-s")
+    assert tab.text("#word") == "GOOD"
+    tab.until('document.querySelectorAll("#gallery .card").length === 0')
+    judge(made, 1, first=5)  # on the other one
+    assert made.trigger("part-t", camera="side")[0].wait(30)
+    shows(tab, "#facts", "part-t")
+    assert tab.value('document.querySelectorAll("#recent rect").length') == 2
+    assert tab.complaints == []
+    tab.close()
+
+
+@needs_chromium
 def test_what_the_line_sends_is_shown_as_text_and_never_as_markup(page: Open, line: Station) -> None:
     name = '<img src=x onerror="window.hacked=1">'
     tab = page()

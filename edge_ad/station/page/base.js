@@ -8,7 +8,8 @@ export const $ = (id) => document.getElementById(id);
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
+    else if (value !== null && value !== undefined && value !== false)
+      element.setAttribute(name, value === true ? "" : value);
   }
   element.append(...children.filter((child) => child !== null && child !== undefined));
   return element;
@@ -18,16 +19,32 @@ export const h = (tag, attributes = {}, ...children) => fill(document.createElem
 export const s = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
 // Rows of a description list: [name, value, class].
-export const terms = (list, rows) => list.replaceChildren(
-  ...rows.map(([name, value, kind]) => h("div", { class: kind }, h("dt", {}, name), h("dd", {}, value ?? "–"))));
+export const terms = (list, rows) =>
+  list.replaceChildren(
+    ...rows.map(([name, value, kind]) => h("div", { class: kind }, h("dt", {}, name), h("dd", {}, value ?? "–"))),
+  );
 
 // A group of buttons of which one is pressed; returns a function that presses another.
 export function tabs(group, choices, chosen, choose) {
   const press = (value) => {
     for (const button of group.children) button.setAttribute("aria-pressed", button.value === value);
   };
-  group.replaceChildren(...choices.map(([value, text]) => h("button", {
-    type: "button", value, onclick: () => { press(value); choose(value); } }, text)));
+  group.replaceChildren(
+    ...choices.map(([value, text]) =>
+      h(
+        "button",
+        {
+          type: "button",
+          value,
+          onclick: () => {
+            press(value);
+            choose(value);
+          },
+        },
+        text,
+      ),
+    ),
+  );
   press(chosen);
   return press;
 }
@@ -36,14 +53,21 @@ export function tabs(group, choices, chosen, choose) {
 
 export class Refused extends Error {
   constructor(status, { what, expected, fix } = {}) {
-    super([what ?? `The station answered ${status}.`, expected && `Expected: ${expected}.`, fix && `${fix}.`]
-      .filter(Boolean).join(" "));
+    super(
+      [what ?? `The station answered ${status}.`, expected && `Expected: ${expected}.`, fix && `${fix}.`]
+        .filter(Boolean)
+        .join(" "),
+    );
     this.status = status;
   }
 }
 
 export async function ask(path, body) {
-  const json = body !== undefined && { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
+  const json = body !== undefined && {
+    method: "POST",
+    body: JSON.stringify(body),
+    headers: { "Content-Type": "application/json" },
+  };
   let response;
   try {
     response = await fetch(path, { ...json, cache: body === undefined ? "default" : "no-store" });
@@ -68,7 +92,9 @@ export function every(milliseconds, work) {
     if (!document.hidden) await work().catch(() => {});
     timer = setTimeout(turn, milliseconds);
   };
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) turn(); });
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) turn();
+  });
   turn();
   return turn;
 }
@@ -85,10 +111,14 @@ export function score(value, threshold) {
 // A tick of an axis, with as many decimals as its step needs.
 export const tick = (value, step) => value.toFixed(Math.min(6, Math.max(0, Math.ceil(-Math.log10(step) - 1e-9))));
 
-export const count = (value) => value === null || value === undefined ? "–" : value.toLocaleString("en");
-export const percent = (share, digits = 1) => Number.isFinite(share) ? `${(100 * share).toFixed(digits)} %` : "–";
-export const milliseconds = (value) => value === null || value === undefined ? "–"
-  : value >= 1000 ? `${(value / 1000).toFixed(2)} s` : `${value >= 100 ? value.toFixed(0) : value.toFixed(1)} ms`;
+export const count = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en"));
+export const percent = (share, digits = 1) => (Number.isFinite(share) ? `${(100 * share).toFixed(digits)} %` : "–");
+export const milliseconds = (value) =>
+  value === null || value === undefined
+    ? "–"
+    : value >= 1000
+      ? `${(value / 1000).toFixed(2)} s`
+      : `${value >= 100 ? value.toFixed(0) : value.toFixed(1)} ms`;
 export const gibibytes = (bytes) => `${(bytes / 2 ** 30).toFixed(bytes < 2 ** 30 ? 2 : 1)} GiB`;
 export const clock = (time) => new Date(time).toLocaleTimeString("en-GB");
 export const moment = (time) => new Date(time).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });

@@ -3,25 +3,42 @@
 import { $, ask, clock, milliseconds, moment, named, query, score, tabs, terms } from "./base.js";
 import { WORDS, markButtons, partCard } from "./cards.js";
 
-const PAGE = 24, IDLE_MS = 15_000;
+const PAGE = 24,
+  IDLE_MS = 15_000;
 const SEARCHED = 1000; // accepted parts that are looked through for a picture
-const KINDS = [["anomalous", "Rejected"], ["fault", "Faults"], ["good", "Accepted"]];
+const KINDS = [
+  ["anomalous", "Rejected"],
+  ["fault", "Faults"],
+  ["good", "Accepted"],
+];
 
-let kind = "anomalous", part = "", following = null, camera = null, asked = 0;
+let kind = "anomalous",
+  part = "",
+  following = null,
+  camera = null,
+  asked = 0;
 let shown = []; // verdicts, in the order in which they are shown
 let open = null; // the verdict in the viewer
 
 export function startParts(name) {
   camera = name;
-  tabs($("kinds"), KINDS, kind, (value) => { kind = value; $("part").value = part = ""; load(); });
+  tabs($("kinds"), KINDS, kind, (value) => {
+    kind = value;
+    $("part").value = part = "";
+    load();
+  });
   return load();
 }
 
 async function load(more = false) {
   const turn = ++asked;
   const isSampled = kind === "good" && !part;
-  const values = { camera, limit: isSampled ? SEARCHED : PAGE, ...(part ? { part_id: part } : { verdict: kind }),
-    ...(more && { before: following }) };
+  const values = {
+    camera,
+    limit: isSampled ? SEARCHED : PAGE,
+    ...(part ? { part_id: part } : { verdict: kind }),
+    ...(more && { before: following }),
+  };
   try {
     const page = await ask(query("/api/verdicts", values));
     if (turn !== asked) return;
@@ -41,7 +58,11 @@ async function load(more = false) {
 function show() {
   $("gallery").replaceChildren(...shown.map(partCard));
   $("more").hidden = following === null;
-  const what = { anomalous: "No part was rejected.", fault: "No trigger ended in a fault.", good: "No picture of an accepted part is kept among the last ones." }[kind];
+  const what = {
+    anomalous: "No part was rejected.",
+    fault: "No trigger ended in a fault.",
+    good: "No picture of an accepted part is kept among the last ones.",
+  }[kind];
   $("gallery-said").textContent = shown.length ? "" : part ? `There is no part ${part} in the record.` : what;
 }
 
@@ -50,7 +71,8 @@ let fresh = []; // judged meanwhile, the newest last
 // A part was judged: it will come first, unless a part is looked for. Its picture is on its way.
 export function addVerdict(verdict) {
   if (part || kind === "good" || verdict.camera !== camera || verdict.verdict !== kind) return;
-  if (!shown.some(({ id }) => id === verdict.id)) fresh.push({ ...verdict, image: verdict.sequence === null ? null : undefined });
+  if (!shown.some(({ id }) => id === verdict.id))
+    fresh.push({ ...verdict, image: verdict.sequence === null ? null : undefined });
 }
 
 // By themselves they come only where nobody is at work: a card must not move from under a finger.
@@ -77,7 +99,9 @@ function showFresh() {
   $("newer").hidden = true;
   $("more").hidden = following === null;
   $("gallery").inert = true; // a press that was meant for what stood there before
-  setTimeout(() => { $("gallery").inert = false; }, 500);
+  setTimeout(() => {
+    $("gallery").inert = false;
+  }, 500);
 }
 
 // --- one part ------------------------------------------------------------------------------------------------------
@@ -99,7 +123,12 @@ function showOpen() {
   $("viewer-marks").replaceChildren(...(open.score === null ? [] : [markButtons(open)]));
   const threshold = open.threshold;
   terms($("viewer-facts"), [
-    ["Score", open.score === null ? "–" : `${score(open.score, threshold)}, threshold ${score(threshold, threshold)} (version ${open.threshold_version})`],
+    [
+      "Score",
+      open.score === null
+        ? "–"
+        : `${score(open.score, threshold)}, threshold ${score(threshold, threshold)} (version ${open.threshold_version})`,
+    ],
     ["Triggered", `${moment(open.time)}, ${clock(open.time)}`],
     ...(open.reason ? [["Fault", open.reason]] : []),
     ["Camera and recipe", `${open.camera}, ${open.recipe}`],
@@ -107,7 +136,15 @@ function showOpen() {
     ["Bundle", open.bundle === null ? "–" : `${open.bundle}, ${open.bundle_sha256.slice(0, 12)}`],
     ["Model", open.bundle === null ? "–" : `${open.precision} on ${open.backend}, ${open.model_sha256.slice(0, 12)}`],
     ["Capture, wait, inspect", [open.capture_ms, open.wait_ms, open.inspect_ms].map(milliseconds).join(", ")],
-    ["Regions", open.regions.length ? open.regions.slice(0, 3).map((r) => `${r.width} × ${r.height} at ${r.x}, ${r.y}`).join("; ") : "none"],
+    [
+      "Regions",
+      open.regions.length
+        ? open.regions
+            .slice(0, 3)
+            .map((r) => `${r.width} × ${r.height} at ${r.x}, ${r.y}`)
+            .join("; ")
+        : "none",
+    ],
   ]);
 }
 
@@ -118,7 +155,10 @@ function showPicture(source, tries = 0) {
   image.hidden = false;
   image.onerror = () => {
     image.hidden = true;
-    if (tries < 2) setTimeout(() => { if (image.dataset.source === source) showPicture(source, tries + 1); }, 1000);
+    if (tries < 2)
+      setTimeout(() => {
+        if (image.dataset.source === source) showPicture(source, tries + 1);
+      }, 1000);
   };
   image.src = tries ? `${source}?again=${tries}` : source;
 }
@@ -138,4 +178,8 @@ $("viewer").addEventListener("keydown", (event) => {
 $("heat").addEventListener("change", showOpen);
 $("newer").addEventListener("click", showFresh);
 $("more").addEventListener("click", () => load(true));
-$("search").addEventListener("submit", (event) => { event.preventDefault(); part = $("part").value.trim(); load(); });
+$("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  part = $("part").value.trim();
+  load();
+});

@@ -1,18 +1,45 @@
 // The page: what the station tells, as it tells it. Verdicts come as server-sent events; everything else is asked for
 // now and then, and only while somebody looks.
 
-import { $, ask, clock, count, every, h, milliseconds, named, operator, operatorName, percent, query, rememberOperator, score, tabs, terms } from "./base.js";
+import {
+  $,
+  ask,
+  clock,
+  count,
+  every,
+  h,
+  milliseconds,
+  named,
+  operator,
+  operatorName,
+  percent,
+  query,
+  rememberOperator,
+  score,
+  tabs,
+  terms,
+} from "./base.js";
 import { drawRecent, drawScores, drawYield } from "./charts.js";
 import { showHealth } from "./health.js";
+import { wantImage, watchCamera } from "./live.js";
 import { addVerdict, showNewVerdicts, startParts } from "./parts.js";
 import { addPart, latestMedian, loadThreshold, showNewParts, taught, thresholdsOverTime } from "./threshold.js";
 
 const ROOM = 60; // parts in the strip of the last ones
 const LATEST = 1000; // parts that drift is told of
-const SPANS = [["15m", "15 m"], ["1h", "1 h"], ["8h", "8 h"], ["24h", "24 h"], ["7d", "7 d"]];
+const SPANS = [
+  ["15m", "15 m"],
+  ["1h", "1 h"],
+  ["8h", "8 h"],
+  ["24h", "24 h"],
+  ["7d", "7 d"],
+];
 const WORDS = { good: "GOOD", anomalous: "REJECT", fault: "FAULT" };
 
-let state = null, camera = null, span = "1h", trend = null;
+let state = null,
+  camera = null,
+  span = "1h",
+  trend = null;
 let recent = []; // verdicts of the camera, the newest last
 
 // --- the station as a whole ----------------------------------------------------------------------------------------
@@ -20,16 +47,21 @@ let recent = []; // verdicts of the camera, the newest last
 async function refresh() {
   const [found, latency] = await Promise.all([ask("/api/state"), ask("/api/latency")]);
   const known = state?.cameras.map(({ name }) => name).join();
-  const recipe = state?.recipe, model = state?.models[camera];
+  const recipe = state?.recipe,
+    model = state?.models[camera];
   state = found;
   if (known !== state.cameras.map(({ name }) => name).join()) await start();
-  else if (recipe !== state.recipe || differs(model, state.models[camera])) { shape(); await reload(); }
+  else if (recipe !== state.recipe || differs(model, state.models[camera])) {
+    shape();
+    await reload();
+  }
   showState(state);
   showCounts();
   showHealth(state, latency, camera);
 }
 
-const differs = (one, other) => ["model_sha256", "threshold_version", "threshold"].some((name) => one?.[name] !== other?.[name]);
+const differs = (one, other) =>
+  ["model_sha256", "threshold_version", "threshold"].some((name) => one?.[name] !== other?.[name]);
 
 function showState({ station, state: word, problems, warnings }) {
   $("name").textContent = station;
@@ -56,7 +88,8 @@ function notices(rows) {
 let switching = false;
 
 function showRecipes() {
-  const select = $("recipe"), names = state.recipes.join("\n");
+  const select = $("recipe"),
+    names = state.recipes.join("\n");
   if (select.dataset.names !== names) {
     select.dataset.names = names;
     select.replaceChildren(...state.recipes.map((name) => h("option", { value: name }, name)));
@@ -93,19 +126,33 @@ async function switchRecipe(event) {
 async function start() {
   const names = state.cameras.map(({ name }) => name);
   camera = names.includes(camera) ? camera : names[0];
-  tabs($("cameras"), names.map((name) => [name, name]), camera, (name) => { camera = name; select(); });
+  tabs(
+    $("cameras"),
+    names.map((name) => [name, name]),
+    camera,
+    (name) => {
+      camera = name;
+      select();
+    },
+  );
   $("cameras").hidden = names.length < 2;
   await select();
 }
 
 // Everything on the page is of one camera.
 async function select() {
+  const name = camera;
   recent = [];
-  image.forget();
   shape();
-  image.wanted();
-  const [page] = await Promise.all([ask(query("/api/verdicts", { camera, limit: ROOM })), reload(), startParts(camera)]);
-  recent = page.verdicts.reverse();
+  watchCamera(camera);
+  const [page] = await Promise.all([
+    ask(query("/api/verdicts", { camera, limit: ROOM })),
+    reload(),
+    startParts(camera),
+  ]);
+  if (name !== camera) return;
+  const newest = page.verdicts[0]?.id ?? 0;
+  recent = [...page.verdicts.reverse(), ...recent.filter(({ id }) => id > newest)].slice(-ROOM);
   showLatest();
   showCounts();
 }
@@ -132,7 +179,11 @@ function showLatest() {
   terms($("facts"), [
     ["Part", latest?.part_id ?? (latest && `#${latest.id}`)],
     ["Score", latest && score(latest.score, threshold)],
-    ["Threshold", threshold !== undefined && `${score(threshold, threshold)}, version ${latest?.threshold_version ?? state.models[camera]?.threshold_version}`],
+    [
+      "Threshold",
+      threshold !== undefined &&
+        `${score(threshold, threshold)}, version ${latest?.threshold_version ?? state.models[camera]?.threshold_version}`,
+    ],
     ["Triggered", latest && clock(latest.time)],
     ["Inspection", latest && milliseconds(latest.inspect_ms)],
   ]);
@@ -144,7 +195,7 @@ function showLatest() {
 function level(verdict) {
   const { mean, score_spread: spread } = taught()?.calibration ?? { mean: 0, score_spread: 1 };
   const low = Math.min(mean - 3 * spread, verdict.threshold - spread);
-  return Math.min(1, Math.max(0, 0.5 * (verdict.score - low) / (verdict.threshold - low)));
+  return Math.min(1, Math.max(0, (0.5 * (verdict.score - low)) / (verdict.threshold - low)));
 }
 
 function showCounts() {
@@ -157,34 +208,6 @@ function showCounts() {
     ["Faults", count(fault), fault ? "warn" : ""],
   ]);
 }
-
-// The live image: the newest one as soon as the one before is shown, never two at once.
-const image = {
-  busy: false, again: false, url: null,
-  forget() { $("image").hidden = true; $("blank").hidden = false; },
-  async wanted() {
-    if (this.busy || document.hidden) { this.again = true; return; }
-    this.busy = true;
-    const name = camera;
-    try {
-      const width = Math.min(1920, Math.ceil($("frame").clientWidth * Math.min(2, devicePixelRatio)));
-      const response = await fetch(`/api/images/live/${encodeURIComponent(name)}.jpg?width=${width}`);
-      if (response.ok && name === camera) await this.show(await response.blob());
-    } catch { /* the stream of events tells that the station is away */ }
-    setTimeout(() => { this.busy = false; if (this.again) { this.again = false; this.wanted(); } }, 60);
-  },
-  async show(blob) {
-    const url = URL.createObjectURL(blob), next = new Image();
-    next.src = url;
-    await next.decode();
-    $("image").src = url;
-    $("image").alt = `Camera ${camera}, the latest frame with its heat map`;
-    $("image").hidden = false;
-    $("blank").hidden = true;
-    if (this.url) URL.revokeObjectURL(this.url);
-    this.url = url;
-  },
-};
 
 // --- yield and scores ----------------------------------------------------------------------------------------------
 
@@ -200,23 +223,29 @@ function showTrend() {
   drawScores($("scores"), trend, thresholdsOverTime());
   const sum = (name) => trend.buckets.reduce((total, bucket) => total + bucket[name], 0);
   $("yield-of").textContent = percent(sum("good") / (sum("good") + sum("anomalous")));
-  const { mean, score_spread: spread, normal_images: images } = trend.calibration, latest = latestMedian(LATEST);
+  const { mean, score_spread: spread, normal_images: images } = trend.calibration,
+    latest = latestMedian(LATEST);
   if (!latest) {
     pill($("drift"), "no scores", "");
     $("drift-text").textContent = "No part has been judged by this model yet.";
     return;
   }
-  const drift = (latest.median - mean) / spread, size = Math.abs(drift);
+  const drift = (latest.median - mean) / spread,
+    size = Math.abs(drift);
   const [word, kind] = size < 1 ? ["in line", "good"] : size < 2 ? ["watch", "warn"] : ["drifted", "bad"];
   pill($("drift"), word, kind);
-  $("drift-text").textContent = `The median score of the last ${count(latest.parts)} parts is ${size.toFixed(1)} spreads ${drift < 0 ? "below" : "above"}`
-    + ` what calibration expects of good parts (${score(mean, trend.threshold)} ± ${score(spread, trend.threshold)},`
-    + ` estimated from the threshold and the spread of ${count(images)} images).`;
+  $("drift-text").textContent =
+    `The median score of the last ${count(latest.parts)} parts is ${size.toFixed(1)} spreads ${drift < 0 ? "below" : "above"}` +
+    ` what calibration expects of good parts (${score(mean, trend.threshold)} ± ${score(spread, trend.threshold)},` +
+    ` estimated from the threshold and the spread of ${count(images)} images).`;
 }
 
 // --- events --------------------------------------------------------------------------------------------------------
 
-let events = null, attempt = 0, spoken = 0, dirty = false;
+let events = null,
+  attempt = 0,
+  spoken = 0,
+  dirty = false;
 
 // Loads everything anew, then hears what came after that: what was missed while nobody looked is in the record.
 async function connect() {
@@ -235,7 +264,8 @@ async function connect() {
     return;
   }
   events.addEventListener("state", (event) => {
-    const summary = JSON.parse(event.data), isSame = summary.recipe === state.recipe;
+    const summary = JSON.parse(event.data),
+      isSame = summary.recipe === state.recipe;
     showState({ ...state, ...summary });
     if (!isSame) refresh().catch(() => {});
   });
@@ -248,7 +278,9 @@ function retry(words) {
   pill($("status"), "no connection", "bad");
   notices([[`${words} This page tries again every 2 seconds.`, "bad"]]);
   const turn = attempt;
-  setTimeout(() => { if (turn === attempt) connect(); }, 2000);
+  setTimeout(() => {
+    if (turn === attempt) connect();
+  }, 2000);
 }
 
 function judged(verdict) {
@@ -257,14 +289,17 @@ function judged(verdict) {
   if (verdict.camera !== camera || verdict.id <= (recent.at(-1)?.id ?? 0)) return;
   recent.push(verdict);
   if (recent.length > ROOM) recent.shift();
-  image.wanted();
+  wantImage();
   if (verdict.verdict !== "good" && Date.now() - spoken > 5000) {
     spoken = Date.now();
     $("spoken").textContent = `${named(verdict)}: ${WORDS[verdict.verdict].toLowerCase()}`;
   }
   if (!dirty) {
     dirty = true;
-    setTimeout(() => { dirty = false; showLatest(); }, 80);
+    setTimeout(() => {
+      dirty = false;
+      showLatest();
+    }, 80);
   }
 }
 
@@ -295,17 +330,37 @@ $("operator").addEventListener("click", () => operatorName(true));
 rememberOperator(operator());
 $("recipes").addEventListener("submit", switchRecipe);
 $("recipe").addEventListener("change", showRecipes);
-tabs($("spans"), SPANS, span, (value) => { span = value; loadTrend().then(showTrend, () => {}); });
+tabs($("spans"), SPANS, span, (value) => {
+  span = value;
+  loadTrend().then(showTrend, () => {});
+});
 document.addEventListener("marked", () => loadThreshold(camera).catch(() => {}));
 document.addEventListener("visibilitychange", connect);
 
 connect();
-const whileOpen = (work) => async () => { if (events?.readyState === EventSource.OPEN) await work(); };
+const whileOpen = (work) => async () => {
+  if (events?.readyState === EventSource.OPEN) await work();
+};
 every(2000, whileOpen(refresh));
-every(5000, whileOpen(() => loadTrend().then(showTrend)));
+every(
+  5000,
+  whileOpen(() => loadTrend().then(showTrend)),
+);
 
 let busy = -Infinity; // when somebody last did something
 for (const name of ["pointerdown", "pointermove", "keydown", "wheel"]) {
-  document.addEventListener(name, () => { busy = performance.now(); }, { passive: true });
+  document.addEventListener(
+    name,
+    () => {
+      busy = performance.now();
+    },
+    { passive: true },
+  );
 }
-every(1000, whileOpen(async () => { showNewVerdicts(performance.now() - busy); showNewParts(); }));
+every(
+  1000,
+  whileOpen(async () => {
+    showNewVerdicts(performance.now() - busy);
+    showNewParts();
+  }),
+);
