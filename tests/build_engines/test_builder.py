@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
-import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from edge_ad.backends.flavours import Flavour, load_flavour
 from edge_ad.bundle import Bundle, sha256
 from edge_ad.errors import BundleError, BundleMismatch, EngineBuildFailed, NoGpu
 from edge_ad.manifest import EngineEntry, EngineSettings
-from edge_ad.progress import Progress
 from tests.tiny_bundle import FILES, HEIGHT, WIDTH, needs_rtx, replace_graph, tiny_bundle, tiny_graph
 
 pytestmark = needs_rtx
@@ -340,25 +340,36 @@ def _contents(path: Path) -> dict[str, tuple[str, int]]:
     }
 
 
-def test_control_c_ends_the_build_and_leaves_no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Raised from inside TensorRT's callback, where an exception would end the process."""
+ENDED_EARLY = """
+import signal, sys
+from build_engines.builder import BuildOptions, build
+from edge_ad.bundle import Bundle
+from edge_ad.progress import Progress
+
+def interrupted(self, count=1, **shown):
+    signal.raise_signal(signal.SIGINT)
+
+def broken(self, count=1, **shown):
+    raise BrokenPipeError("standard error is closed")
+
+handler = signal.getsignal(signal.SIGINT)
+Progress.step = {"Ctrl-C": interrupted, "no bar": broken}[sys.argv[2]]
+try:
+    build(Bundle(sys.argv[1]), BuildOptions(targets=("sm89",)))
+except (KeyboardInterrupt, BrokenPipeError) as error:
+    print(type(error).__name__, signal.getsignal(signal.SIGINT) is handler)
+"""
+
+
+@pytest.mark.parametrize(("how", "error"), [("Ctrl-C", "KeyboardInterrupt"), ("no bar", "BrokenPipeError")])
+def test_what_ends_a_build_early_leaves_no_engine(tmp_path: Path, how: str, error: str) -> None:
+    """Raised from inside TensorRT's callback, where an exception would end the process.
+
+    In a process of its own: TensorRT-RTX 1.7.1 crashes when it ends a build in one that has used OpenVINO 2026.
+    """
     bundle = tiny_bundle(tmp_path / "tiny", "fp32")
-    before, handler = _contents(bundle.path), signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(Progress, "step", lambda self, count=1, **shown: signal.raise_signal(signal.SIGINT))
-
-    with pytest.raises(KeyboardInterrupt):
-        build(bundle, SM89)
-
+    before = _contents(bundle.path)
+    command = [sys.executable, "-c", ENDED_EARLY, str(bundle.path), how]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout.strip()) == (0, f"{error} True"), done.stderr
     assert _contents(bundle.path) == before
-    assert signal.getsignal(signal.SIGINT) is handler
-
-
-def test_a_bar_that_cannot_be_drawn_ends_the_build_with_its_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(self: Progress, count: int = 1, **shown: object) -> None:
-        raise BrokenPipeError("standard error is closed")
-
-    monkeypatch.setattr(Progress, "step", broken)
-    with pytest.raises(BrokenPipeError):
-        build(tiny_bundle(tmp_path / "tiny", "fp32"), SM89)
