@@ -195,6 +195,8 @@ def _export(arguments: argparse.Namespace) -> int:
         print(json.dumps({"bundle": str(bundle.path), "input": vars(size), "fp32": vars(entry)}, indent=2))
     else:
         print(f"{bundle.path}: {bundle.manifest.method} for {size.height}x{size.width} frames")
+        macs = {form: count / 1e9 for form, count in bundle.manifest.provenance["macs"].items()}
+        print(f"{macs['exported']:.2f} GMAC a frame, {macs['as_written']:.2f} as the network is written")
         print(f"threshold {entry.threshold:.4g} from {entry.normal_images} held-out images")
         print(f"next: edge-ad calibrate {bundle.path} --images FOLDER")
     return 0

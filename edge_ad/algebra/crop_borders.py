@@ -34,7 +34,7 @@ def crop_borders(model: ModelProto) -> int:
     needed = _needed(editor)
     starts = [
         (node, size)
-        for node in editor.nodes(*WINDOWED, *UNARY)
+        for node in editor.nodes("Conv")
         if _shrinks(editor, node.output[0], needed)
         and not _shrinks(editor, node.input[0], needed)
         and (size := _reads(editor, node, needed))
@@ -78,12 +78,13 @@ def _reads(editor: GraphEditor, node: NodeProto, needed: dict[str, Size]) -> Siz
 
 
 def _shrinks(editor: GraphEditor, tensor: str, needed: dict[str, Size]) -> bool:
-    """Whether the node it comes from makes less of it once it is given less."""
-    producer = editor.producer(tensor)
-    if producer is None or _reads(editor, producer, needed) is None or editor.is_output(tensor):
+    """Whether less of it is made once the chain begins later: a Conv makes it, or something else of what shrinks."""
+    producer, size = editor.producer(tensor), editor.shape(tensor)[2:]
+    if producer is None or editor.is_output(tensor) or needed.get(tensor, size) == size:
         return False
-    size = editor.shape(tensor)[2:]
-    return needed.get(tensor, size) != size
+    if _reads(editor, producer, needed) is None:
+        return False
+    return producer.op_type == "Conv" or _shrinks(editor, producer.input[0], needed)
 
 
 def _cut(editor: GraphEditor, tensor: str, size: Size) -> str:

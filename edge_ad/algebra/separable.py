@@ -82,10 +82,13 @@ def _is_faithful(editor: GraphEditor, node: NodeProto, before: tuple[int, ...], 
         return False
     if attribute(node, "coordinate_transformation_mode", b"half_pixel") not in FAITHFUL or min(after[2:]) < 2:
         return False
+    if attribute(node, "keep_aspect_ratio_policy", b"stretch") != b"stretch":
+        return False
     if len(node.input) == 4:
         return True
-    scales = editor.constant(node.input[2])
-    return scales is not None and list(scales * np.maximum(before, 1)) == list(np.maximum(after, 1))
+    scales, axes = editor.constant(node.input[2]), list(attribute(node, "axes", range(4)))
+    sizes = (np.maximum(size, 1)[axes] for size in (before, after))  # a batch of 0 is any
+    return scales is not None and np.array_equal(scales * next(sizes), next(sizes))
 
 
 def upsampling_matrix(source: int, target: int, *, align_corners: bool) -> Array:

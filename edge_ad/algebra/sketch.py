@@ -98,19 +98,17 @@ def _principal(vectors: Array, rank: int) -> tuple[Array, float]:
 
 
 def _descend(vectors: Array, directions: Array, constant: float, rng: np.random.Generator) -> tuple[Array, float]:
-    """Adam on the squared error, relative to |d|^2's own size so that neither normal nor defective cells rule."""
+    """Adam on the mean squared error of |d|^2."""
     lengths = np.square(vectors).sum(axis=1)
-    weights = 1 / np.maximum(lengths, lengths.mean() / 100)
-    weights /= weights.mean()
     step = LEARNING_RATE * np.abs(directions).mean(), LEARNING_RATE * lengths.mean() / 20
     parameters: list[Array] = [directions.astype(np.float32), np.zeros(1, np.float32) + np.float32(constant)]
     first, second = [np.zeros_like(one) for one in parameters], [np.zeros_like(one) for one in parameters]
     for count in range(1, STEPS + 1):
         drawn = rng.integers(len(vectors), size=min(BATCH, len(vectors)))
-        x, weight = vectors[drawn], weights[drawn]
+        x = vectors[drawn]
         y = x @ parameters[0]
-        pull = weight * (np.square(y).sum(axis=1) + parameters[1] - lengths[drawn]) / len(drawn)
-        gradients = [4 * x.T @ (y * pull[:, None]), np.array([2 * pull.sum()])]
+        missed = np.square(y).sum(axis=1) + parameters[1] - lengths[drawn]
+        gradients = [4 * x.T @ (y * missed[:, None]) / len(drawn), 2 * missed.mean(keepdims=True)]
         rate = 0.5 * (1 + np.cos(np.pi * count / STEPS))
         for index, gradient in enumerate(gradients):
             first[index] += (1 - MOMENTUM) * (gradient - first[index])

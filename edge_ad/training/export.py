@@ -18,6 +18,7 @@ import onnx
 import onnxruntime
 import torch
 
+from edge_ad.algebra import PassRow, optimise
 from edge_ad.backends.onnxruntime import OUTPUTS, answer_frames, open_session
 from edge_ad.bundle import REPORT_FILE, Bundle, create_bundle
 from edge_ad.errors import ExportError
@@ -43,7 +44,8 @@ FILES_OF_OPTIONS = ("weights", "teacher", "teachers", "penalty_images")  # paths
 def export(run: Path, output: Path, *, camera: tuple[int, int] | None = None, force: bool = False) -> Bundle:
     """Write a bundle for frames of `camera` (height, width), by default the size of the training images.
 
-    The threshold comes from the run's validation images. Torch and ONNX Runtime are compared on them.
+    The graph goes through the exact passes of edge_ad.algebra. The threshold comes from the run's validation images.
+    Torch and ONNX Runtime are compared on them.
 
     Raises:
         TrainingError: `run` is not a finished run.
@@ -53,7 +55,8 @@ def export(run: Path, output: Path, *, camera: tuple[int, int] | None = None, fo
     network, record, options = load_run(run)
     camera = camera or record.camera
     graph = InspectionGraph(network, camera, options["image_size"]).eval()
-    content = onnx_from_graph(graph)
+    model, passes = optimise(onnx.load_model_from_string(onnx_from_graph(graph)))
+    content = model.SerializeToString()
     session = open_session(content, f"the graph of {run}")
     frames = _validation_frames(record, camera)
     scores = _scores(session, frames)
@@ -61,7 +64,7 @@ def export(run: Path, output: Path, *, camera: tuple[int, int] | None = None, fo
     images = _golden_frames(frames)
     golden = Golden(image=images, answers={"fp32": answer_frames(session, images)})
     parity = _check_parity(graph, session, frames, fitted.score_spread)
-    manifest = _manifest(record, options, camera, golden.answers["fp32"], fitted)
+    manifest = _manifest(record, options, camera, golden.answers["fp32"], fitted, passes)
     report = {"fp32": {"threshold": fitted.threshold, "torch_parity_spreads": parity}}
     files = {
         GRAPH_FILE: content,
@@ -192,7 +195,12 @@ def _check_parity(graph: InspectionGraph, session: Any, frames: Sequence[Image],
 
 
 def _manifest(
-    record: RunRecord, options: dict[str, Any], camera: tuple[int, int], answer: Answer, fitted: FittedThreshold
+    record: RunRecord,
+    options: dict[str, Any],
+    camera: tuple[int, int],
+    answer: Answer,
+    fitted: FittedThreshold,
+    passes: Sequence[PassRow],
 ) -> Manifest:
     entry = PrecisionEntry(
         graph=GRAPH_FILE,
@@ -214,6 +222,8 @@ def _manifest(
             "trained_at": list(record.camera),
             "training_hashes": list(record.training_hashes),
             "training_seconds": record.seconds,
+            "macs": {"as_written": passes[0].macs_before, "exported": passes[-1].macs_after},
+            "passes": {row.name: row.applied for row in passes if row.applied},
             "versions": {**record.versions, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
         },
     )
