@@ -42,8 +42,8 @@ def test_teachers_are_normalised_over_the_training_images(trained: UninformedStu
     for ensemble in trained.ensembles:
         with torch.inference_mode():
             descriptors = ensemble.teacher(ensemble.teacher.mirrored(images_of(paths)))
-        assert descriptors.mean((0, 2, 3)).abs().max() < 0.02
-        torch.testing.assert_close(descriptors.std((0, 2, 3)), torch.ones(128), atol=0.02, rtol=0)
+        assert descriptors.mean((0, 2, 3)).abs().max() < 0.05
+        torch.testing.assert_close(descriptors.std((0, 2, 3)), torch.ones(128), atol=0.05, rtol=0)
 
 
 def test_map_statistics_are_those_of_the_validation_images(trained: UninformedStudents, parts_dataset: Path) -> None:
