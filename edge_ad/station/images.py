@@ -75,11 +75,11 @@ class ImageStore:
         self._folder, self._uid = folder, uid
         self._most_bytes, self._keep_free_bytes, self._accept_every = most_bytes, keep_free_bytes, accept_every
         self._accepted: dict[str, int] = {}
-        self._files: dict[str, deque[tuple[Path, int]]] = {"accepts": deque(), "rejects": deque()}
+        self._files: dict[str, deque[tuple[str, int]]] = {"accepts": deque(), "rejects": deque()}
         self._lock = threading.Lock()  # of the files and their bytes
         self._counting = threading.Lock()
         self._told_s = -_TELL_S
-        self._work: Queue[_Work] = Queue(MOST_WAITING)
+        self._work: Queue[_Work | None] = Queue(MOST_WAITING)  # None wakes the thread
         self._stopping = threading.Event()
         self.stage = Stage("images", self._run)
 
@@ -115,6 +115,8 @@ class ImageStore:
     def stop(self, timeout_s: float) -> bool:
         """Write what waits, then end; False if it took longer."""
         self._stopping.set()
+        with suppress(Full):
+            self._work.put_nowait(None)
         return self.stage.join(timeout_s)
 
     # --- its thread ----------------------------------------------------------------------------------------------
@@ -145,7 +147,7 @@ class ImageStore:
                 stage.beat()
                 with suppress(OSError):
                     status = entry.stat()
-                    found.append((status.st_mtime_ns, entry, status.st_size))
+                    found.append((status.st_mtime_ns, str(entry), status.st_size))
             with self._lock:
                 files.extendleft((path, size) for _, path, size in sorted(found, reverse=True))
                 self.used_bytes += sum(size for _, _, size in found)
@@ -171,7 +173,7 @@ class ImageStore:
             for suffix, content in contents.items():
                 path = image_path(self._folder, self._uid, verdict, suffix)
                 _write_whole(path, content)
-                self._files[kinds[-1]].append((path, len(content)))
+                self._files[kinds[-1]].append((str(path), len(content)))
                 self.used_bytes += len(content)
 
     def _has_room(self, size: int) -> bool:
@@ -186,9 +188,9 @@ class ImageStore:
                 path, size = files.popleft()
                 self.used_bytes -= size
                 with suppress(OSError):
-                    path.unlink()
+                    os.unlink(path)
                 with suppress(OSError):  # the day's folder, once it is empty
-                    path.parent.rmdir()
+                    os.rmdir(os.path.dirname(path))
         return is_enough()
 
     def _drop(self, reason: str) -> None:

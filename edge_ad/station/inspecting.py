@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
 
@@ -51,7 +52,7 @@ class Inspecting:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._jobs: Queue[Job] = Queue(MOST_WAITING)
+        self._jobs: Queue[Job | None] = Queue(MOST_WAITING)  # None wakes the thread
         self._stopping = threading.Event()
         self.stage = Stage("inspector", self._run)
 
@@ -72,6 +73,8 @@ class Inspecting:
     def stop(self, timeout_s: float) -> bool:
         """Judge what waits, then end; False if it took longer."""
         self._stopping.set()
+        with suppress(Full):
+            self._jobs.put_nowait(None)
         return self.stage.join(timeout_s)
 
     def _run(self, stage: Stage) -> None:
@@ -84,9 +87,10 @@ class Inspecting:
                 if is_last:
                     return
                 continue
-            job.taken()
-            if not job.ticket.is_settled:
-                self._judge(job)
+            if job is not None:
+                job.taken()
+                if not job.ticket.is_settled:
+                    self._judge(job)
 
     def _judge(self, job: Job) -> None:
         ticket = job.ticket

@@ -143,6 +143,10 @@ class Record:
                 (self.newest_id, TRIM_ROWS),
             ).rowcount
 
+    def fold_log(self) -> None:
+        """Fold the write-ahead log into the database, and give its room on the disk back."""
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     @property
     def newest_id(self) -> int:
         """Of the last verdict that was added; 0 if there is none."""

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from edge_ad.station.record import Record
@@ -113,6 +114,8 @@ class Recorder:
                 self._report(str(exc))
                 if "full" in self.failure:
                     self._make_room()
+                    with suppress(sqlite3.OperationalError):
+                        self._record.fold_log()
                 failures += 1
                 if is_last and time.monotonic() > self._give_up_s:
                     _log.error("%d verdicts were not recorded, and so not published", len(batch))

@@ -43,6 +43,7 @@ def test_every_trigger_is_accounted_for_though_the_camera_is_lost(
     assert "silent drops" in (tmp_path / "station.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_kill_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kill, "LATEST_KILL_S", 0.5)
     brightness_bundle(tmp_path / "bright.bundle")

@@ -1,10 +1,15 @@
-"""Verdicts made up for tests, and waiting for what other threads do."""
+"""Verdicts made up for tests, small disks, and waiting for what other threads do."""
 
 from __future__ import annotations
 
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from edge_ad.inspection import Region
 from edge_ad.station.verdict import ANOMALOUS, FAULT, GOOD, ServedModel, Verdict, VerdictName
@@ -55,3 +60,20 @@ def until(holds: Callable[[], object], what: str = "it", timeout_s: float = 20.0
     while not holds():
         assert time.monotonic() < deadline, f"{what} did not come true within {timeout_s} s"
         time.sleep(0.005)
+
+
+@contextmanager
+def mounted(place: Path, *, kilobytes: int) -> Iterator[Path]:
+    """A real file system of that size, for tests that run as root."""
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount")
+    if done.returncode:
+        pytest.skip(f"a file system cannot be mounted here: {done.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)

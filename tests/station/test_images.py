@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from edge_ad.frame import Image, read_image
 from edge_ad.inspection import Inspection
 from edge_ad.station.images import MOST_WAITING, ImageStore, image_path
 from edge_ad.station.verdict import ANOMALOUS, FAULT, GOOD, Verdict, VerdictName
-from tests.station.made import SECOND_NS, until, verdict_of
+from tests.station.made import SECOND_NS, mounted, until, verdict_of
 
 NOISE = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)  # PNG cannot make it smaller
 INSPECTION = Inspection(
@@ -166,18 +165,8 @@ def test_a_place_that_cannot_be_written_costs_images_only(store: Make, tmp_path:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 256 KB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount")
-    if done.returncode:
-        pytest.skip(f"a file system cannot be mounted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with mounted(tmp_path / "disk", kilobytes=256) as place:
+        yield place
 
 
 def test_a_full_disk_costs_images_and_leaves_no_halves(store: Make, small_disk: Path) -> None:

@@ -56,6 +56,7 @@ def test_a_birth_then_verdicts_in_order_then_a_planned_death(
     assert death == {"online": False, "session": birth["session"], "planned": True}
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_told_in_the_state(station: MakeStation, broker: Broker, subscriber: Subscriber) -> None:
     running = station(publishing_to(broker.port))
     until(subscriber.states)
@@ -66,6 +67,7 @@ def test_what_is_wrong_is_told_in_the_state(station: MakeStation, broker: Broker
     until(lambda: subscriber.states()[-1]["state"] == "running")
 
 
+@pytest.mark.slow
 def test_the_broker_tells_the_death_of_a_station_that_is_cut_off(
     station: MakeStation, broker: Broker, subscriber: Subscriber
 ) -> None:
@@ -100,6 +102,7 @@ def test_what_came_while_the_broker_was_away_arrives_after_once_and_in_order(
     until(lambda: running.couriers[0].failure == "")
 
 
+@pytest.mark.slow
 def test_a_station_that_starts_without_its_broker_delivers_once_it_is_there(
     station: MakeStation, broker: Broker, subscriber: Subscriber
 ) -> None:
@@ -131,6 +134,7 @@ def test_connections_cut_in_the_middle_of_it_lose_nothing_and_swap_nothing(
     cable.close()
 
 
+@pytest.mark.slow
 def test_a_restart_goes_on_after_the_last_verdict_that_was_delivered(
     station: MakeStation, broker: Broker, subscriber: Subscriber
 ) -> None:

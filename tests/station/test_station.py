@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from edge_ad.station.ticket import Ticket
 from edge_ad.station.verdict import ANOMALOUS, FAULT, GOOD, Verdict
 from tests.golden_bundle import brightness_bundle, spoil_manifest
 from tests.station.conftest import CAMERA, MakeSettings, MakeStation
-from tests.station.made import until
+from tests.station.made import mounted, until
 
 
 def recorded(station: Station) -> list[Verdict]:
@@ -335,6 +336,32 @@ def test_a_record_that_cannot_be_written_refuses_triggers_and_says_so_until_it_c
     until(lambda: running.problems() == [])
     assert len(recorded(running)) == len(tickets)
     ends(running.trigger())
+
+
+def test_on_a_full_disk_images_give_way_to_verdicts(
+    station: MakeStation, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with mounted(tmp_path / "disk", kilobytes=16_000) as disk:
+        limits = '[record]\nfolder = "disk/record"\nkeep_free_gib = 0\naccept_every = 1\ndatabase_gib = 0.001\n'
+        running = station(CAMERA + limits)
+        tickets: list[Ticket] = []
+        while running.images.used_bytes < 2_500_000:
+            tickets += [running.trigger()[0] for _ in range(10)]
+            ends(tickets[-10:])
+        with (
+            open(disk / "other", "wb", buffering=0) as other,
+            suppress(OSError),
+        ):  # somebody else takes all that is left
+            while other.write(b"x" * 4096):
+                pass
+        while "the record cannot be written" not in caplog.text or running.recorder.failure:
+            with suppress(TriggerRefused):
+                tickets += [running.trigger()[0] for _ in range(100)]
+                ends(tickets[-100:])
+        ends(tickets)
+        assert running.problems() == []
+        assert len({verdict.id for verdict in ends(tickets)}) == len(tickets) == running.recorder.newest_id
+        running.stop()
 
 
 def test_a_stop_finishes_what_was_triggered_and_takes_no_more(station: MakeStation) -> None:
