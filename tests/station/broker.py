@@ -10,6 +10,8 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta, timezone
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +27,56 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Broker:
-    """mosquitto; it keeps what subscribers have not had yet from one start to the next."""
+def self_signed(folder: Path, uri: str | None = None) -> tuple[Path, Path]:
+    """A certificate for localhost that is its own authority, and its key: cert.pem and key.pem in `folder`.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        uri: Of the application, as OPC UA wants it.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.x509.oid import NameOID
+
+    key = rsa.generate_private_key(public_exponent=65_537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+    names += [x509.UniformResourceIdentifier(uri)] if uri else []
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(pem))
+    (folder / "key.pem").write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))
+    return folder / "cert.pem", folder / "key.pem"
+
+
+class Broker:
+    """mosquitto; it keeps what subscribers have not had yet from one start to the next.
+
+    Args:
+        more: Lines of its settings, beyond the listener for anybody.
+    """
+
+    def __init__(self, folder: Path, more: str = "") -> None:
         program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
         if program is None:
             pytest.skip("mosquitto is not installed (Debian package mosquitto)")
         self.port = free_port()
         settings = folder / "mosquitto.conf"
         settings.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\n"
-            f"persistence_location {folder}/\nmax_queued_messages 100000\nuser root\n"
+            f"per_listener_settings true\nlistener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\n"
+            f"persistence_location {folder}/\nmax_queued_messages 100000\nuser root\n{more}"
         )
         self._command = [program, "-c", str(settings)]
         self._process: subprocess.Popen[bytes] | None = None
@@ -155,9 +195,9 @@ class Cable:
 
 
 @contextmanager
-def running_broker(folder: Path) -> Iterator[Broker]:
+def running_broker(folder: Path, more: str = "") -> Iterator[Broker]:
     """A broker that is stopped at the end."""
-    broker = Broker(folder)
+    broker = Broker(folder, more)
     broker.start()
     try:
         yield broker

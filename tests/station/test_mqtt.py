@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_ad.station.station import Station
-from tests.station.broker import Broker, Cable, Subscriber, running_broker
+from tests.station.broker import Broker, Cable, Subscriber, free_port, running_broker, self_signed
 from tests.station.conftest import CAMERA, MakeStation
 from tests.station.made import until
 
@@ -113,6 +114,7 @@ def test_a_station_that_starts_without_its_broker_delivers_once_it_is_there(
     until(lambda: len(subscriber.once()) == 20)
 
 
+@pytest.mark.slow
 def test_connections_cut_in_the_middle_of_it_lose_nothing_and_swap_nothing(
     station: MakeStation, broker: Broker, subscriber: Subscriber
 ) -> None:
@@ -152,3 +154,44 @@ def test_a_restart_goes_on_after_the_last_verdict_that_was_delivered(
         *(f"1-{number}" for number in range(1, 21)),
         *(f"2-{number}" for number in range(1, 11)),
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # paho leaves a socket it refused to the GC
+def test_tls_and_a_password_are_used_and_a_broker_that_cannot_prove_itself_is_refused(
+    station: MakeStation, tmp_path: Path
+) -> None:
+    pytest.importorskip("cryptography")
+    certificate, key = self_signed(tmp_path)
+    passwords = tmp_path / "passwords"
+    passwords.touch(0o600)
+    subprocess.run(["mosquitto_passwd", "-b", str(passwords), "line-3", "mqtt-secret"], check=True)
+    port = free_port()
+    more = f"""
+listener {port} 127.0.0.1
+certfile {certificate}
+keyfile {key}
+allow_anonymous false
+password_file {passwords}
+"""
+    (tmp_path / "password").write_text("mqtt-secret\n")
+    (tmp_path / "wrong").write_text("guess\n")
+    with running_broker(tmp_path, more) as broker:
+        subscriber = Subscriber(broker.port, "edge-ad/station")
+        secured = publishing_to(port) + 'user = "line-3"\npassword_file = "password"\ntls = true\n'
+        trusting = station(secured + 'ca_file = "cert.pem"\n')
+        give(trusting, 5)
+        until(lambda: len(subscriber.verdicts()) == 5)
+        trusting.stop()
+        for doubtful, why in (
+            (secured, "certificate verify failed"),  # nobody vouches for the certificate
+            (secured.replace('"password"', '"wrong"') + 'ca_file = "cert.pem"\n', "Not authorized"),
+        ):
+            refused = station(doubtful)
+            give(refused, 1)
+            until(lambda why=why, refused=refused: why in refused.couriers[0].failure)  # type: ignore[misc]
+            refused.stop()
+        assert len(subscriber.verdicts()) == 5
+        subscriber.close()

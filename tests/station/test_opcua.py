@@ -12,7 +12,7 @@ import pytest
 
 from edge_ad.station.publishing.opcua import NAMESPACE
 from edge_ad.station.station import Station
-from tests.station.broker import free_port
+from tests.station.broker import free_port, self_signed
 from tests.station.conftest import CAMERA, MakeStation
 from tests.station.made import until
 
@@ -113,6 +113,35 @@ def test_a_user_and_a_password_are_asked_for_where_they_are_set(station: MakeSta
         with pytest.raises(asyncua.ua.UaStatusCodeError):
             as_client(port, work, **wrong)
     as_client(port, work, user="plc", password="opc-secret")
+
+
+@pytest.mark.slow
+def test_with_a_certificate_everything_is_signed_and_encrypted(station: MakeStation, tmp_path: Path) -> None:
+    self_signed(tmp_path, "urn:freeopcua:client")
+    port = free_port()
+    running = station(serving(port, 'certificate_file = "cert.pem"\nkey_file = "key.pem"\n'))
+    until(lambda: is_up(running), timeout_s=120)
+
+    async def work() -> None:
+        client = asyncua.Client(f"opc.tcp://127.0.0.1:{port}/edge-ad")
+        await client.set_security(
+            SecurityPolicyBasic256Sha256, str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"), mode=3
+        )
+        client.application_uri = "urn:freeopcua:client"
+        async with client:
+            index = await client.get_namespace_index(NAMESPACE)
+            system = await client.nodes.objects.get_child(f"{index}:VisionSystem")
+            assert await (await system.get_child(f"{index}:StationName")).read_value() == "station"
+
+    from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
+
+    asyncio.run(work())
+
+    async def nothing(client: Any, system: Any, index: int) -> None:
+        pytest.fail("it was let in without encryption")
+
+    with pytest.raises((asyncua.ua.UaStatusCodeError, asyncua.ua.UaError, ConnectionError)):
+        as_client(port, nothing)
 
 
 def test_a_port_that_is_taken_is_told_and_verdicts_go_on(station: MakeStation) -> None:

@@ -338,6 +338,7 @@ def test_a_record_that_cannot_be_written_refuses_triggers_and_says_so_until_it_c
     ends(running.trigger())
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_images_give_way_to_verdicts(
     station: MakeStation, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

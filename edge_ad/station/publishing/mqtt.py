@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import logging
 import ssl
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -126,10 +127,11 @@ class MqttPublisher:
             self._publish_state()
 
     def _not_connected(self, *_: Any) -> None:
-        self._failure = "the broker does not answer"
+        exc = sys.exc_info()[1]  # paho calls this while it handles what went wrong
+        self._failure = f"no connection: {exc}" if exc else "no connection"
 
     def _disconnected(self, client: Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
-        self._failure = f"disconnected: {reason}"
+        self._failure = self._failure or f"disconnected: {reason}"  # a refusal says more than the end that follows
 
     def _publish_state(self) -> None:
         birth = json.dumps({"online": True, "session": self._session, **self._state})
