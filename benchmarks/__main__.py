@@ -8,7 +8,19 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import accuracy, cold_start, engines, gpu, kill, latency, limit, paper_tables, station, supervised
+from benchmarks import (
+    accuracy,
+    algebra,
+    cold_start,
+    engines,
+    gpu,
+    kill,
+    latency,
+    limit,
+    paper_tables,
+    station,
+    supervised,
+)
 from edge_ad.errors import EdgeAdError
 
 RESULTS = Path(__file__).parent / "results"
@@ -19,6 +31,7 @@ def main() -> int:
     commands = parser.add_subparsers(required=True, metavar="BENCHMARK")
     modules = {
         "accuracy": accuracy,
+        "algebra": algebra,
         "cold-start": cold_start,
         "engines": engines,
         "gpu": gpu,

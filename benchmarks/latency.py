@@ -24,7 +24,7 @@ from edge_ad.report.machine import describe_machine
 from edge_ad.training.registry import METHODS
 
 FULL = Rules()
-QUICK = Rules(rounds=4, verdicts=10, cold_starts=1)
+QUICK = Rules(rounds=6, verdicts=10, cold_starts=2)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

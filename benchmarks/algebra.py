@@ -1,0 +1,186 @@
+"""What the algebra on graphs saves and costs: as written, after the exact passes, with differences of reduced rank.
+
+Each RUN is exported for its own camera in every form. All forms see every test image of its DATA in turn, on one
+thread. Sketches of the differences (EfficientAD) are fitted to normal images, each beside itself with a synthetic
+defect. RANKS are those of teacher and student; the autoencoder's difference gets the smallest that misses no more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_ad.progress import Progress
+from edge_ad.report.machine import describe_machine
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from edge_ad.training.dataset import Dataset
+
+RANKS = (192, 128, 96, 64, 48, 32)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--run",
+        type=Path,
+        nargs=2,
+        action="append",
+        required=True,
+        metavar=("RUN", "DATA"),
+        help="a finished training and the data set to judge it on; may be given several times",
+    )
+    parser.add_argument("--ranks", type=int, nargs="+", default=RANKS, metavar="RANK", help="(default: %(default)s)")
+    parser.add_argument("--parts", type=int, default=32, help="normal images to fit sketches to (default: %(default)s)")
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """For each run a row per form of its graph."""
+    return {
+        "machine": describe_machine(),
+        "parts": arguments.parts,
+        "runs": [_of_run(run, data, tuple(arguments.ranks), arguments.parts) for run, data in arguments.run],
+    }
+
+
+def _of_run(run: Path, data: Path, ranks: tuple[int, ...], parts: int) -> dict[str, Any]:
+    import onnx
+
+    from edge_ad.algebra import optimise
+    from edge_ad.methods.graph import InspectionGraph
+    from edge_ad.training.dataset import open_dataset
+    from edge_ad.training.export import onnx_from_graph
+    from edge_ad.training.train import load_run
+
+    network, record, options = load_run(run)
+    dataset = open_dataset(data)
+    graph = InspectionGraph(network, record.camera, options["image_size"]).eval()
+    written = onnx.load_model_from_string(onnx_from_graph(graph))
+    exact, passes = optimise(written)
+    forms: dict[str, tuple[ModelProto, dict[str, int]]] = {"as written": (written, {}), "exact passes": (exact, {})}
+    forms |= _reduced(exact, _with_defects(dataset, parts), ranks)
+    return {
+        "run": run.name,
+        "method": record.method,
+        "dataset": dataset.name,
+        "camera": record.camera,
+        "test_good": sum(not item.is_defective for item in dataset.test),
+        "test_defective": sum(item.is_defective for item in dataset.test),
+        "passes": {row.name: row.macs_before - row.macs_after for row in passes if row.applied},
+        "rows": _judged(forms, dataset),
+    }
+
+
+def _with_defects(dataset: Dataset, parts: int) -> list[Any]:
+    from edge_ad.frame import read_image
+    from edge_ad.training.defects import cut_paste
+
+    normal = [*dataset.train, *dataset.validation]
+    rng = np.random.default_rng(0)
+    chosen = [normal[index * len(normal) // parts] for index in range(min(parts, len(normal)))]
+    return [frame for path in chosen for image in [read_image(path)] for frame in (image, cut_paste(image, rng))]
+
+
+def _reduced(
+    exact: ModelProto, frames: list[Any], ranks: tuple[int, ...]
+) -> dict[str, tuple[ModelProto, dict[str, int]]]:
+    """By name: the graph, and the rank of each of its differences."""
+    from onnx import ModelProto
+
+    from edge_ad.algebra.reduce_rank import reduce_rank, sample_differences
+    from edge_ad.algebra.sketch import RANKS as LADDER
+    from edge_ad.algebra.sketch import fit_sketches, smallest_within
+
+    differences = sample_differences(exact, frames)
+    if not differences:
+        return {}
+    sketches = fit_sketches(differences, tuple({*LADDER, *ranks}))
+    forms = {}
+    first = next(iter(sketches))
+    for rank in sorted(ranks, reverse=True):
+        error = next(one.error for one in sketches[first] if one.rank == rank)
+        chosen = smallest_within(sketches, error)
+        model = ModelProto()
+        model.CopyFrom(exact)
+        reduce_rank(model, chosen)
+        forms[f"rank {rank}"] = (model, {name: one.rank for name, one in chosen.items()})
+    return forms
+
+
+def _judged(forms: dict[str, tuple[ModelProto, dict[str, int]]], dataset: Dataset) -> list[dict[str, Any]]:
+    from edge_ad.algebra import total_macs
+    from edge_ad.backends.onnxruntime import OUTPUTS, open_session
+    from edge_ad.frame import read_image
+    from edge_ad.training.intervals import image_intervals
+    from edge_ad.training.metrics import image_metrics
+
+    sessions = {name: open_session(model.SerializeToString(), name, threads=1) for name, (model, _) in forms.items()}
+    scores: dict[str, list[float]] = {name: [] for name in forms}
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
+    correlations: dict[str, list[float]] = {name: [] for name in forms}
+    with Progress(dataset.name, len(dataset.test)) as progress:
+        for item in dataset.test:
+            image, reference = read_image(item.path)[None], np.empty(0)
+            for name, session in sessions.items():
+                start = time.thread_time()
+                anomaly_map, score = session.run(OUTPUTS, {"image": image})
+                seconds[name].append(time.thread_time() - start)
+                reference = anomaly_map if name == "as written" else reference
+                scores[name].append(float(score[0]))
+                correlations[name].append(float(np.corrcoef(anomaly_map.ravel(), reference.ravel())[0, 1]))
+            progress.step()
+    defective = np.array([item.is_defective for item in dataset.test])
+    wanted = np.array(scores["as written"])
+    rows = []
+    for name, (model, ranks) in forms.items():
+        shifts = np.abs(np.array(scores[name]) - wanted) / wanted[~defective].std()
+        rows.append(
+            {
+                "form": name,
+                "ranks": list(ranks.values()),
+                "gmacs": total_macs(model) / 1e9,
+                "ms": 1e3 * float(np.median(seconds[name])),
+                "image_auroc": image_metrics(scores[name], defective).image_auroc,
+                "image_auroc_interval": image_intervals(scores[name], defective)["image_auroc"],
+                "score_shift_mean": float(shifts.mean()),
+                "score_shift": float(shifts.max()),
+                "map_correlation_mean": float(np.mean(correlations[name])),
+                "map_correlation": float(min(correlations[name])),
+            }
+        )
+    return rows
+
+
+def as_text(result: dict[str, Any]) -> str:
+    """A Markdown table for each run."""
+    lines = [
+        "Shifts of scores are in standard deviations of the good test images' scores. Times are CPU milliseconds of "
+        "one frame on one thread, float32 in ONNX Runtime: medians over the test images, forms interleaved.",
+    ]
+    for run in result["runs"]:
+        height, width = run["camera"]
+        lines += [
+            "",
+            f"## {run['method']} on {run['dataset']}",
+            "",
+            f"{height} x {width} frames, {run['test_good']} good and {run['test_defective']} defective images.",
+            "",
+            "| form | ranks | GMAC | ms | of as written | image AUROC | score shift, mean | largest "
+            "| map correlation, mean | lowest |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+        ]
+        for row in run["rows"]:
+            low, high = row["image_auroc_interval"]
+            ranks = " and ".join(map(str, row["ranks"])) or "-"
+            lines.append(
+                f"| {row['form']} | {ranks} | {row['gmacs']:.2f} | {row['ms']:.1f} "
+                f"| {row['ms'] / run['rows'][0]['ms']:.3f} | {row['image_auroc']:.4f} [{low:.3f}, {high:.3f}] "
+                f"| {row['score_shift_mean']:.3f} | {row['score_shift']:.2f} "
+                f"| {row['map_correlation_mean']:.4f} | {row['map_correlation']:.4f} |"
+            )
+    return "\n".join(lines)

@@ -1,0 +1,76 @@
+"""How a station ends, and what a failing neighbour does not end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from edge_ad.errors import SettingsError, TriggerRefused
+from edge_ad.station.publishing.callback import callback
+from edge_ad.station.query import Query, Reader
+from edge_ad.station.station import Station
+from edge_ad.station.verdict import FAULT
+from tests.station.conftest import CAMERA, MakeSettings, MakeStation
+from tests.station.made import until
+from tests.station.test_station import ends, slow_inspection
+
+
+def test_a_stop_finishes_what_was_triggered_and_takes_no_more(station: MakeStation) -> None:
+    told: list[dict[str, Any]] = []
+    running = station(publishers=[callback(told.append)])
+    slow_inspection(running, 0.005)
+    tickets = [running.trigger()[0] for _ in range(60)]
+    assert running.stop()
+    verdicts = [ticket.verdict for ticket in tickets]
+    assert all(verdict is not None and verdict.verdict != FAULT for verdict in verdicts)
+    assert [message["id"] for message in told] == list(range(1, 61))
+    with pytest.raises(TriggerRefused, match="does not take triggers now"):
+        running.trigger()
+    with Reader(running.settings.record.folder) as reader:
+        assert len(list(reader.verdicts(Query()))) == 60
+
+
+def test_what_a_stop_cannot_finish_in_time_ends_in_faults(station: MakeStation) -> None:
+    running = station(CAMERA.replace("24x16", "24x16?latency_ms=100") + "[station]\nstop_s = 0.5\n")
+    tickets = [running.trigger()[0] for _ in range(30)]
+    assert running.stop()
+    verdicts = [ticket.verdict for ticket in tickets]
+    assert all(verdicts)
+    reasons = Counter(verdict.reason for verdict in verdicts if verdict)
+    assert reasons[""] >= 1 and reasons["the station was stopped"] >= 1
+
+
+def test_a_listener_that_fails_stops_nothing(station: MakeStation, settings: MakeSettings) -> None:
+    running = Station(settings(CAMERA))
+    running.ledger.listeners.insert(0, lambda *_: 1 / 0)  # type: ignore[arg-type,return-value]
+    with running:
+        assert ends(running.trigger() + running.trigger())
+
+
+def test_a_function_that_fails_is_called_again_with_the_same_verdict(station: MakeStation) -> None:
+    called: list[int] = []
+
+    def refuse_the_second_twice(message: dict[str, Any]) -> None:
+        called.append(message["id"])
+        if called.count(2) in (1, 2) and message["id"] == 2:
+            raise RuntimeError("not now")
+
+    running = station(publishers=[callback(refuse_the_second_twice)])
+    ends([*running.trigger(), *running.trigger(), *running.trigger()])
+    until(lambda: called[-1:] == [3])
+    assert called == [1, 2, 2, 2, 3]
+
+
+def test_an_interrupted_run_is_told_by_the_next(station: MakeStation, settings: MakeSettings) -> None:
+    running = station()
+    running._record._connection.execute("INSERT INTO runs (started_ns, version) VALUES (1, 'before')")
+    running.stop()
+    assert "interrupted" in station().warnings()[0]
+
+
+def test_two_publishers_of_one_name_are_refused(settings: MakeSettings) -> None:
+    one = '[[publish]]\nkind = "webhook"\nurl = "http://localhost/"\n'
+    with pytest.raises(SettingsError, match=r"publish\[1\]\.name"):
+        settings(CAMERA + one + one)
