@@ -60,7 +60,7 @@ def run_demo(output: Path, *, seed: int = 0) -> Path:
         title="Machined flange",
         subtitle=f"SimpleNet on PDN-S features, INT8 on {backend}, {len(parts)} parts",
         parts=parts,
-        precisions=tuple(_precision_row(name, costs[name]) for name in PRECISIONS),
+        precisions=tuple(_precision_row(name, costs[name]) for name in PRECISIONS if name in costs),
         engines=tuple(_engine_row(engine) for engine in engines),
         provenance=_provenance(bundle, costs, seed, time.monotonic() - started),
     )
