@@ -18,7 +18,7 @@ __all__ = ["RANKS", "Sketch", "fit_sketch", "fit_sketches", "smallest_within"]
 
 RANKS = (16, 32, 48, 64, 96, 128, 192)  # whole blocks of 16 channels, as kernels want them
 STEPS = 1000
-BATCH = 4096
+BATCH = 512
 LEARNING_RATE = 0.1  # of the mean size of the directions' components
 MOMENTUM, MOMENTUM_OF_SQUARES = 0.9, 0.999  # of Adam (Kingma and Ba, ICLR 2015)
 HELD_OUT = 0.2  # share of the frames, the last ones, that says how well the others' fit holds
