@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from edge_ad.training.dataset import Dataset
 
-RANKS = (192, 128, 96, 64, 48, 32)
+RANKS = (192, 128, 64, 32)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
