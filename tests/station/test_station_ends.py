@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from edge_ad.errors import SettingsError, TriggerRefused
+from edge_ad.station.publishing import Control, OpenPublisher, message
 from edge_ad.station.publishing.callback import callback
 from edge_ad.station.query import Query, Reader
 from edge_ad.station.station import Station
-from edge_ad.station.verdict import FAULT
+from edge_ad.station.verdict import FAULT, Verdict
 from tests.station.conftest import CAMERA, MakeSettings, MakeStation
 from tests.station.made import until
 from tests.station.test_station import ends, slow_inspection
@@ -25,7 +27,7 @@ def test_a_stop_finishes_what_was_triggered_and_takes_no_more(station: MakeStati
     assert running.stop()
     verdicts = [ticket.verdict for ticket in tickets]
     assert all(verdict is not None and verdict.verdict != FAULT for verdict in verdicts)
-    assert [message["id"] for message in told] == list(range(1, 61))
+    assert [told_["id"] for told_ in told] == list(range(1, 61))
     with pytest.raises(TriggerRefused, match="does not take triggers now"):
         running.trigger()
     with Reader(running.settings.record.folder) as reader:
@@ -61,6 +63,31 @@ def test_a_function_that_fails_is_called_again_with_the_same_verdict(station: Ma
     ends([*running.trigger(), *running.trigger(), *running.trigger()])
     until(lambda: called[-1:] == [3])
     assert called == [1, 2, 2, 2, 3]
+
+
+def test_one_more_way_out_is_a_class_of_three_methods(station: MakeStation) -> None:
+    told: list[object] = []
+
+    class Lamp:
+        def __init__(self, control: Control) -> None:
+            self.control = control
+
+        def deliver(self, verdicts: Sequence[Verdict]) -> int:
+            told.append(message(self.control, verdicts[0])["id"])
+            return 1  # one of them at a time
+
+        def tell(self, state: Mapping[str, Any]) -> None:
+            told.append(state["state"])
+
+        def close(self) -> None:
+            told.append("closed")
+
+    running = station(publishers=[OpenPublisher("lamp", "lamp", Lamp)])
+    until(lambda: told)
+    ends([*running.trigger(), *running.trigger(), *running.trigger()])
+    until(lambda: 3 in told)
+    running.stop()
+    assert told == ["running", 1, 2, 3, "stopping", "closed"]
 
 
 def test_an_interrupted_run_is_told_by_the_next(station: MakeStation, settings: MakeSettings) -> None:
