@@ -103,8 +103,8 @@ def _reduced(
     forms = {}
     first = next(iter(sketches))
     for rank in sorted(ranks, reverse=True):
-        error = next(one.error for one in sketches[first] if one.rank == rank)
-        chosen = smallest_within(sketches, error)
+        sketch = next(one for one in sketches[first] if one.rank == rank)
+        chosen = smallest_within(sketches, sketch.error) | {first: sketch}
         model = ModelProto()
         model.CopyFrom(exact)
         reduce_rank(model, chosen)
