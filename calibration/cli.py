@@ -56,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "defects stand in for 0.1 points, in proportion for others",
     )
     parser.add_argument(
+        "--slim",
+        action="store_true",
+        help="fewer multiplications before fewer bits: convolutions and differences of features get the "
+        "lowest rank that half the budget allows; float32 stays as published",
+    )
+    parser.add_argument(
         "--false-reject-rate",
         type=float,
         default=0.01,
@@ -93,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         normal_class=arguments.normal_class,
         precisions=tuple(dict.fromkeys(arguments.precision or ("fp16", "int8"))),
         budget=arguments.budget,
+        slim=arguments.slim,
         false_reject_rate=arguments.false_reject_rate,
     )
     report = calibrate(Bundle(arguments.bundle), options)

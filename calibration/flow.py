@@ -17,10 +17,11 @@ from calibration.budget import DEFAULT_BUDGET, Budget, Judge, image_auroc
 from calibration.cost import measure_cost, scores_of
 from calibration.eight_bits import eight_bits_from_fp32
 from calibration.fp16 import fp16_from_fp32, trunk_tensors
-from calibration.observe import Observation, observe
+from calibration.observe import Observation, observe, with_defects
 from calibration.qdq import FP8, INT8
 from calibration.report import of_search
 from calibration.search import Journal
+from calibration.slim import slim
 from calibration.trunk import load_named
 from edge_ad.backends.onnxruntime import OUTPUTS, answer_frames, open_session
 from edge_ad.bundle import REPORT_FILE, Bundle
@@ -52,6 +53,7 @@ class CalibrationOptions:
         normal_class: The class of good parts, as open_dataset takes it.
         precisions: Of "fp16", "int8", "fp8". float32's threshold is refitted as well.
         budget: Points of image AUROC that a precision may lose; see calibration.budget.
+        slim: Fewer multiplications first, within half the budget; see calibration.slim.
         false_reject_rate: Share of normal parts that may be rejected.
     """
 
@@ -59,6 +61,7 @@ class CalibrationOptions:
     test: Path | None = None
     precisions: tuple[str, ...] = ("fp16", "int8")
     budget: float = DEFAULT_BUDGET
+    slim: bool = False
     normal_class: str | None = None
     false_reject_rate: float = DEFAULT_FALSE_REJECT_RATE
     seed: int = 0
@@ -96,7 +99,7 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
             _journal_path(bundle, content, judge, f"{precision} {options.budget}"),
             dataclasses.replace(judge, integer_kernels=precision != "fp8"),
         )
-        for precision in options.precisions
+        for precision in (*(["slim"] if options.slim else []), *options.precisions)
     }
     graphs, report = _make(content, _evenly(paths, RANGE_IMAGES), journals, options)
 
@@ -142,12 +145,17 @@ def _make(
     graphs = {"fp32": content}
     report: dict[str, Any] = {"fp32": {}}
     model = load_named(content)
+    less_work: dict[str, Any] = {}
+    if options.slim:
+        slimmed = slim(model, list(with_defects(paths, options.seed)), journals["slim"], options.seed)
+        model, less_work = slimmed.model, {"slim": slimmed.facts()}
 
     def observe_in(graph: ModelProto) -> dict[str, Observation]:
         return observe(graph, trunk_tensors(graph), paths, options.seed)
 
     observations = observe_in(model)
-    for precision, journal in journals.items():
+    for precision in options.precisions:
+        journal = journals[precision]
         if precision == "fp16":
             half = fp16_from_fp32(model, observations, journal)
             graphs[precision] = half.content
@@ -160,7 +168,7 @@ def _make(
                 "ranges": made.ranges,
                 "ranges_tried": {name: dataclasses.asdict(trial) for name, trial in made.tried.items()},
             }
-        report[precision]["budget"] = options.budget
+        report[precision] |= {"budget": options.budget, **less_work}
     return graphs, report
 
 

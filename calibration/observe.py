@@ -17,7 +17,7 @@ from edge_ad.frame import Image, read_image
 from edge_ad.progress import Progress
 from edge_ad.training.defects import cut_paste
 
-__all__ = ["CENTRES", "EDGES", "Histogram", "Observation", "observe"]
+__all__ = ["CENTRES", "EDGES", "Histogram", "Observation", "observe", "with_defects"]
 
 SAMPLED = 1 << 16  # values of each tensor and frame that are counted; its largest always is
 TENSORS_AT_ONCE = 32  # held in memory together
@@ -75,14 +75,15 @@ def observe(model: ModelProto, names: Sequence[str], paths: Sequence[Path], seed
     with Progress("activations", 2 * len(paths) * len(groups)) as progress:
         for group in groups:
             session = _session_with_outputs(model, group)
-            for frame in _frames(paths, seed):
+            for frame in with_defects(paths, seed):
                 for name, value in zip(group, session.run(group, {"image": frame[None]}), strict=True):
                     observations[name].add(value, rectified=name in rectified, share=share)
                 progress.step()
     return observations
 
 
-def _frames(paths: Sequence[Path], seed: int) -> Iterator[Image]:
+def with_defects(paths: Sequence[Path], seed: int) -> Iterator[Image]:
+    """Every image as it is, and then with a synthetic defect."""
     rng = np.random.default_rng(seed)
     for path in paths:
         image = read_image(path)

@@ -10,7 +10,7 @@ from onnx import NodeProto
 
 from edge_ad.algebra.editor import Array, GraphEditor, attribute
 
-__all__ = ["Convolution", "convolution_of", "put_convolution"]
+__all__ = ["Convolution", "add_convolution", "convolution_of", "put_convolution"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,15 @@ def convolution_of(editor: GraphEditor, node: NodeProto | None) -> Convolution |
 
 def put_convolution(editor: GraphEditor, tensor: str, convolution: Convolution) -> None:
     """From now on `tensor` comes from this convolution."""
-    weight = editor.add_constant(f"{convolution.name}_weight", convolution.weight)
-    bias = editor.add_constant(f"{convolution.name}_bias", convolution.bias)
-    editor.replace(tensor, "Conv", [convolution.source, weight, bias], convolution.name, **convolution.geometry)
+    inputs = _inputs(editor, convolution.name, convolution)
+    editor.replace(tensor, "Conv", inputs, convolution.name, **convolution.geometry)
+
+
+def add_convolution(editor: GraphEditor, like: str, convolution: Convolution) -> str:
+    """A new node and its output, named after `like`; returns that name."""
+    return editor.add("Conv", _inputs(editor, like, convolution), like, **convolution.geometry)
+
+
+def _inputs(editor: GraphEditor, name: str, convolution: Convolution) -> list[str]:
+    weight = editor.add_constant(f"{name}_weight", convolution.weight)
+    return [convolution.source, weight, editor.add_constant(f"{name}_bias", convolution.bias)]

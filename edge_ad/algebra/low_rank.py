@@ -1,0 +1,163 @@
+"""One convolution as two of fewer channels: a budgeted pass, which measures what it may drop.
+
+The responses of a convolution lie near a subspace of few dimensions, also where its weights do not (Zhang et al.,
+"Accelerating Very Deep Convolutional Networks for Classification and Detection", TPAMI 2016, sec. 3.1).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import ModelProto, helper
+
+from edge_ad.algebra.convolution import Convolution, add_convolution, convolution_of, put_convolution
+from edge_ad.algebra.editor import Array, GraphEditor
+from edge_ad.backends.onnxruntime import open_session
+from edge_ad.errors import CalibrationError
+from edge_ad.frame import Image
+from edge_ad.progress import Progress
+
+__all__ = ["Subspace", "find_subspaces", "lower_ranks"]
+
+BLOCK = 16  # channels that kernels compute together
+WORTH = 0.9  # of the multiply-accumulates: two convolutions that save less than a tenth gain nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subspace:
+    """Where the responses of a convolution lie: y is about mean + A @ A.T @ (y - mean), A the first axes.
+
+    Attributes:
+        mean: (C,) of the responses, float64.
+        axes: (C, C) orthonormal, of most variance first.
+        missed: (C + 1,) share of the variance that lies outside the first 0, 1, ... C axes.
+    """
+
+    mean: Array
+    axes: Array
+    missed: Array
+
+    def rank_within(self, missed: float) -> int:
+        """The fewest axes, in whole blocks, that miss no larger share."""
+        needed = int(np.argmax(self.missed <= missed))
+        return max(BLOCK, -(-needed // BLOCK) * BLOCK)
+
+
+def find_subspaces(model: ModelProto, frames: Sequence[Image]) -> dict[str, Subspace]:
+    """Of every dense convolution for which a low rank might pay, by the node's name.
+
+    Args:
+        model: A float32 graph after `optimise`.
+        frames: Normal ones and the same with synthetic defects, (height, width, 3) uint8 of the camera's size.
+
+    Raises:
+        CalibrationError: No frames.
+    """
+    if not frames:
+        raise CalibrationError("Nothing to measure responses on.", expected="frames of the camera", got="none")
+    convolutions = {one.output: one for one in _dense(GraphEditor(model)) if _saved(one, BLOCK)}
+    if not convolutions:
+        return {}
+    watched = ModelProto()
+    watched.CopyFrom(model)
+    returned = {value.name for value in model.graph.output}
+    watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in {*convolutions} - returned)
+    session = open_session(watched.SerializeToString(), "the graph with its responses")
+    moments = {name: _Moments(len(one.bias)) for name, one in convolutions.items()}
+    with Progress("responses", len(frames)) as progress:
+        for frame in frames:
+            responses = session.run(list(moments), {"image": frame[None]})
+            for of_one, response in zip(moments.values(), responses, strict=True):
+                of_one.add(response[0].reshape(response.shape[1], -1))
+            progress.step()
+    return {convolutions[name].name: of_one.subspace() for name, of_one in moments.items()}
+
+
+def lower_ranks(model: ModelProto, subspaces: Mapping[str, Subspace], missed: float) -> dict[str, int]:
+    """Compute responses by way of the few axes they lie near.
+
+    With y = W * x + b and A of r axes, turned within their span so that all r channels vary alike (which eight bits
+    want): first A.T @ W * x + A.T @ (b - mean), which has r outputs, then A @ that + mean, which is 1 x 1. With all
+    axes it is exact.
+
+    requires  dense Convs with constant weights; `subspaces` by the node's name, from find_subspaces of this graph
+    ensures   of each the smallest rank, in blocks of 16, that misses no larger share of the variance than `missed`,
+              where that saves a tenth of its multiply-accumulates. How far maps and scores move has to be measured
+
+    Returns:
+        The rank by the name of each convolution that was changed.
+    """
+    editor = GraphEditor(model)
+    ranks = {}
+    for convolution in _dense(editor):
+        subspace = subspaces.get(convolution.name)
+        if subspace is None or len(subspace.mean) != len(convolution.bias):
+            continue
+        rank = subspace.rank_within(missed)
+        if _saved(convolution, rank):
+            _factorise(editor, convolution, subspace, rank)
+            ranks[convolution.name] = rank
+    if ranks:
+        editor.finish()
+    return ranks
+
+
+class _Moments:
+    """Mean and covariance of vectors that come in batches."""
+
+    def __init__(self, channels: int) -> None:
+        self.count, self.sum, self.products = 0, np.zeros(channels), np.zeros((channels, channels))
+        self.origin: Array | None = None
+
+    def add(self, vectors: Array) -> None:
+        """(channels, count) float32."""
+        if self.origin is None:  # near the mean: else the difference of large products would be their rounding
+            self.origin = vectors.mean(axis=1, keepdims=True)
+        vectors = vectors - self.origin
+        self.count += vectors.shape[1]
+        self.sum += vectors.sum(axis=1, dtype=np.float64)
+        self.products += vectors @ vectors.T
+
+    def subspace(self) -> Subspace:
+        shift = self.sum / self.count
+        mean = shift if self.origin is None else shift + self.origin[:, 0]
+        variances, axes = np.linalg.eigh(self.products / self.count - np.outer(shift, shift))
+        variances, axes = np.maximum(variances[::-1], 0), axes[:, ::-1]
+        kept = np.concatenate([[0.0], np.cumsum(variances)])
+        missed = 1 - kept / max(kept[-1], np.finfo(np.float64).tiny)
+        missed[-1] = 0.0
+        return Subspace(mean=mean, axes=axes, missed=missed)
+
+
+def _dense(editor: GraphEditor) -> list[Convolution]:
+    found = (convolution_of(editor, node) for node in editor.nodes("Conv"))
+    return [one for one in found if one is not None and one.groups == 1]
+
+
+def _saved(convolution: Convolution, rank: int) -> bool:
+    outputs, *kernel = convolution.weight.shape
+    one_output = int(np.prod(kernel))
+    return bool(rank * (one_output + outputs) <= WORTH * outputs * one_output)
+
+
+def _factorise(editor: GraphEditor, convolution: Convolution, subspace: Subspace, rank: int) -> None:
+    turn, _ = np.linalg.qr(np.random.default_rng(rank).standard_normal((rank, rank)))
+    axes = subspace.axes[:, :rank] @ turn
+    first = dataclasses.replace(
+        convolution,
+        weight=np.einsum("cr,cikl->rikl", axes, convolution.weight),
+        bias=(convolution.bias - subspace.mean) @ axes,
+    )
+    second = dataclasses.replace(
+        convolution,
+        source=add_convolution(editor, f"{convolution.name}_axes", first),
+        weight=axes[:, :, None, None],
+        bias=subspace.mean,
+        strides=(1, 1),
+        pads=(0, 0, 0, 0),
+        dilations=(1, 1),
+    )
+    put_convolution(editor, convolution.output, second)
