@@ -32,6 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_choices(parser)
 
 
+def result_name(arguments: argparse.Namespace) -> str:
+    return "accuracy-slim" if arguments.slim else "accuracy"
+
+
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Rows and failures by data set."""
     methods = chosen_methods(arguments.methods)
@@ -42,7 +46,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         chosen = _contenders(methods, settings, f"-{dataset}", arguments)
         if not chosen:
             continue
-        found[dataset] = compare(arguments.data / dataset, chosen, fp16=arguments.fp16, budget=arguments.budget)
+        found[dataset] = compare(
+            arguments.data / dataset, chosen, fp16=arguments.fp16, budget=arguments.budget, slim=arguments.slim
+        )
         if arguments.pages:
             write_comparison(arguments.pages / f"{dataset}.html", found[dataset])
     return {
@@ -77,6 +83,7 @@ def _command(arguments: argparse.Namespace) -> str:
     words += ["--weights RESNET18"] if arguments.weights else []
     words += ["--trained-only"] if arguments.trained_only else []
     words += [f"--budget {arguments.budget:g}"] if arguments.budget else []
+    words += ["--slim"] if arguments.slim else []
     words += ["--fp16"] if arguments.fp16 else []
     words += [f"--datasets {' '.join(arguments.datasets)}"] if tuple(arguments.datasets) != DATASETS else []
     words += [f"--methods {' '.join(arguments.methods)}"] if arguments.methods != ["all"] else []
@@ -91,7 +98,7 @@ def as_text(result: dict[str, Any]) -> str:
         "# Accuracy",
         "",
         f"`{result['command']}` on {machine['processor']}, {machine['cores']} cores, {machine['system']}, ONNX Runtime "
-        f"{machine['onnxruntime']}. `python -m benchmarks --help` says more; accuracy.json holds every figure.",
+        f"{machine['onnxruntime']}. `python -m benchmarks --help` says more; the JSON file beside this one holds every figure.",
         "",
         LEGEND,
     ]

@@ -133,6 +133,10 @@ def _of_search(name: str, row: dict[str, Any]) -> list[str]:
         f"{name} {state} its budget of {row['budget']:g} points: uses {_used(row['budget_used'])} of it; "
         f"everything in {name} would use {_used(row['plain']['used'])}"
     ]
+    if "slim" in row:
+        from calibration.report import slim_sentence
+
+        lines.append(f"  {slim_sentence(row['slim'])}")
     for node, magnitude in row.get("overflowing", {}).items():
         lines.append(f"  float32: {node} (reaches {magnitude:.3g}; float16 ends at 65504)")
     kept = "float32" if name == "fp16" else "float16"

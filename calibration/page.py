@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from calibration.report import slim_sentence
 from edge_ad.report.axis import Axis, figure
 from edge_ad.report.blocks import facts, file_size, section, table, tile
 from edge_ad.report.markup import Markup, element, join
@@ -82,6 +83,10 @@ def _precision(name: str, row: Mapping[str, Any]) -> Markup:
         class_="tiles",
     )
     parts: list[object] = [tiles]
+    if "slim" in row:
+        ranks = row["slim"]["differences"] | row["slim"]["convolutions"]
+        parts.append(element("p", slim_sentence(row["slim"])))
+        parts += [facts({name: f"rank {rank}" for name, rank in ranks.items()})] if ranks else []
     if row["sensitivity"]:
         parts += [_keys(name), _bars(row)]
     else:

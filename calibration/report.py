@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from onnx import ModelProto
 
 from calibration.search import SearchResult
 
-__all__ = ["of_search"]
+__all__ = ["of_search", "slim_sentence"]
 
 
 def of_search(search: SearchResult, model: ModelProto) -> dict[str, Any]:
@@ -26,6 +27,16 @@ def of_search(search: SearchResult, model: ModelProto) -> dict[str, Any]:
         "plain": {"used": search.plain.used, "image_auroc": search.plain.image_auroc}
         | dataclasses.asdict(search.plain.cost),
     }
+
+
+def slim_sentence(slim: Mapping[str, Any]) -> str:
+    """What lower ranks left of the work; `slim` as Slimmed.facts gives it."""
+    before, after = (slim[f"macs_{when}"] / 1e9 for when in ("before", "after"))
+    if not (slim["differences"] or slim["convolutions"]):
+        return f"No rank could be lowered within half the budget: {before:.3g} GMAC stay."
+    counts = {kind: len(slim[f"{kind}s"]) for kind in ("difference", "convolution")}
+    lowered = [f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in counts.items() if count]
+    return f"Lower ranks of {' and '.join(lowered)} leave {after:.3g} of {before:.3g} GMAC ({after / before:.0%})."
 
 
 def _work(model: ModelProto) -> dict[str, int]:

@@ -54,6 +54,7 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
         help="percentage points of image AUROC that INT8 may lose, with the test images' labels shown to calibration "
         "(default: calibration sees normal images and synthetic defects alone)",
     )
+    parser.add_argument("--slim", action="store_true", help="lower ranks first, as edge-ad calibrate --slim does")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -71,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         contenders(methods, runs, settings),
         fp16=arguments.fp16,
         budget=arguments.budget,
+        slim=arguments.slim,
         normal_class=arguments.normal_class,
     )
     page = write_comparison(arguments.output, found)

@@ -30,13 +30,14 @@ def deploy(
     precisions: Sequence[str],
     *,
     budget: float | None = None,
+    slim: bool = False,
     normal_class: str | None = None,
 ) -> Bundle:
     """The contender's bundle with float32 and `precisions`.
 
     Args:
         data: The fingerprint of the data set.
-        budget, normal_class: As `compare` takes them.
+        budget, slim, normal_class: As `compare` takes them.
 
     Raises:
         TrainingError: The finished run has other settings, or saw other images.
@@ -44,10 +45,14 @@ def deploy(
     """
     run = finished_run(contender, dataset)
     made_from = {"edge_ad": __version__, "model": fingerprint(run / "model.safetensors"), "data": data}
-    options = CalibrationOptions(images=dataset.root, precisions=tuple(precisions), normal_class=normal_class)
+    options = CalibrationOptions(
+        images=dataset.root, precisions=tuple(precisions), slim=slim, normal_class=normal_class
+    )
     if budget is not None:
         made_from["budget"] = repr(budget)
         options = dataclasses.replace(options, test=dataset.root, budget=budget)
+    if slim:
+        made_from["slim"] = "yes"
 
     def make() -> dict[str, str]:
         bundle = export(run, contender.bundle, force=True)

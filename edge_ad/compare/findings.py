@@ -35,6 +35,7 @@ class Row:
         convolutions: How many there are; None for other precisions than INT8.
         within_limits: Whether INT8 keeps to calibration's budget; None for other precisions.
         plain_image_auroc: With every convolution in INT8; None where calibration saw no labels.
+        work: Multiply-accumulates as a share of float32's, where ranks were lowered.
     """
 
     method: str
@@ -65,6 +66,7 @@ class Row:
     convolutions: int | None = None
     within_limits: bool | None = None
     plain_image_auroc: float | None = None
+    work: float | None = None
 
     def interval(self, figure: str) -> tuple[float, float] | None:
         """Within which a figure lies: 95 % of an accuracy, half of the frames of the latency; None where unknown."""

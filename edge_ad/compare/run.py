@@ -37,6 +37,7 @@ def compare(
     *,
     fp16: bool = False,
     budget: float | None = None,
+    slim: bool = False,
     normal_class: str | None = None,
 ) -> Comparison:
     """Judge all contenders on the test images of a data set.
@@ -47,6 +48,7 @@ def compare(
         fp16: Judge FP16 as well as float32 and INT8.
         budget: Points of image AUROC that INT8 and FP16 may lose on these test images, whose labels calibration then
             sees; None: it sees normal images and synthetic defects alone.
+        slim: Lower ranks before fewer bits, within half the budget.
         normal_class: As open_dataset takes it.
 
     Raises:
@@ -61,7 +63,9 @@ def compare(
     for number, contender in enumerate(contenders, 1):
         print(f"{number} of {len(contenders)} methods: {contender.method}", file=sys.stderr, flush=True)
         try:
-            bundle = deploy(contender, dataset, data, precisions[1:], budget=budget, normal_class=normal_class)
+            bundle = deploy(
+                contender, dataset, data, precisions[1:], budget=budget, slim=slim, normal_class=normal_class
+            )
             judged += [judge(contender, bundle, precision, dataset, data) for precision in precisions]
         except Exception as error:  # whatever it is, the other methods' hours are not lost
             failures.append(Failure(method=contender.method, error=_explained(error)))
@@ -148,11 +152,13 @@ def _report(bundle: Bundle) -> dict[str, Any]:
 
 
 def _quantised(report: dict[str, Any]) -> dict[str, Any]:
+    slim = report.get("slim")
     return {
         "float_layers": len(report["float_layers"]),
         "convolutions": len(report["work_share"]),
         "within_limits": report["within_limits"],
         "plain_image_auroc": report["plain"]["image_auroc"],
+        "work": slim["macs_after"] / slim["macs_before"] if slim else None,
     }
 
 

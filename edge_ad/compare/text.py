@@ -12,7 +12,7 @@ __all__ = ["LEGEND", "as_text", "table_cells"]
 MARKS = {"best": "★ ", "tied": "≈ ", None: ""}
 LEGEND = """★ best of its column; ≈ not distinguishable from it, as their intervals overlap. In brackets the 95 %
 interval, of latency the quartiles. INT8 keeps: convolutions it leaves in float16; all in INT8: image AUROC
-without that."""
+without that; work: multiply-accumulates that lower ranks leave."""
 
 
 def table_cells(rows: Sequence[Row], *, with_intervals: Collection[str] | None = None) -> list[list[str]]:
@@ -26,6 +26,8 @@ def table_cells(rows: Sequence[Row], *, with_intervals: Collection[str] | None =
     heads = ["method", "precision", *(one.title for one in columns), "false rejects", "missed", "INT8 keeps"]
     with_plain = any(row.plain_image_auroc is not None for row in rows)
     heads += ["all in INT8"] if with_plain else []
+    with_work = any(row.work is not None for row in rows)
+    heads += ["work"] if with_work else []
     lines = [heads]
     for index, row in enumerate(rows):
         figures = []
@@ -34,6 +36,7 @@ def table_cells(rows: Sequence[Row], *, with_intervals: Collection[str] | None =
             figures.append(_cell(one, row, mark[index]) + (f" [{interval}]" if interval else ""))
         lines.append([row.method, PRECISIONS[row.precision], *figures, *_verdicts(row), _kept(row)])
         lines[-1] += [_plain(row)] if with_plain else []
+        lines[-1] += ["" if row.work is None else f"{row.work:.0%}"] if with_work else []
     return lines
 
 

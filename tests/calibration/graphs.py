@@ -12,17 +12,22 @@ from edge_ad.bundle import Bundle
 from tests.golden_bundle import CAMERA, bundle_of
 
 
-def two_convolutions(*, gain: float = 0.05, outlier: float = 1.0) -> bytes:
+def two_convolutions(*, gain: float = 0.05, outlier: float = 1.0, channels: int = 8, rank: int | None = None) -> bytes:
     """Cast, Transpose, Div; Conv, Relu, Resize, Conv; Mul, ReduceMax. 16 x 24 pixels, the map the same.
 
     Args:
         gain: Scale of the first convolution's weights.
         outlier: Factor on one of its input channels, which its weights more than divide out. All channels of a
             tensor share one INT8 scale, so a large factor leaves no steps for the others: only here, not after it.
+        channels: Between the convolutions.
+        rank: Of the first convolution's weights, by default the full one.
     """
     rng = np.random.default_rng(0)
-    first = gain * rng.standard_normal((8, 3, 3, 3)).astype(np.float32)
-    second = rng.standard_normal((1, 8, 3, 3)).astype(np.float32)
+    first = gain * rng.standard_normal((channels, 3, 3, 3)).astype(np.float32)
+    if rank is not None:
+        axes, _ = np.linalg.qr(rng.standard_normal((channels, rank)))
+        first = (axes @ axes.T @ first.reshape(channels, -1)).reshape(first.shape).astype(np.float32)
+    second = rng.standard_normal((1, channels, 3, 3)).astype(np.float32)
     first[:, 0] /= outlier**2
     white = np.array([255 / outlier, 255, 255], np.float32).reshape(3, 1, 1)
     nodes = [
@@ -40,7 +45,7 @@ def two_convolutions(*, gain: float = 0.05, outlier: float = 1.0) -> bytes:
     constants = {
         "white": white,
         "w1": first,
-        "b1": 0.1 * rng.standard_normal(8).astype(np.float32),
+        "b1": 0.1 * rng.standard_normal(channels).astype(np.float32),
         "scales": np.ones(4, np.float32),
         "w2": second,
         "gain": np.array(0.5, np.float32),

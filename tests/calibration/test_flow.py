@@ -65,6 +65,7 @@ def test_thresholds_are_refitted_from_each_precisions_own_scores(bundle: Bundle,
         tail = normal.mean() + 2.3263479 * normal.std(ddof=1)
         assert entry.threshold == pytest.approx(max(normal.max(), tail), rel=1e-5)
         assert entry.score_spread == pytest.approx(normal.std(ddof=1), rel=1e-4)
+        assert entry.score_mean == pytest.approx(normal.mean(), rel=1e-5)
         assert entry.normal_images == 12
     assert bundle.precision("fp32").threshold != before.threshold
     assert {name: entry.threshold_version for name, entry in bundle.manifest.precisions.items()} == {
