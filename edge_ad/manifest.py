@@ -5,7 +5,7 @@ name, method  strings
 input         {height, width}: frames are uint8, N x height x width x 3, BGR
 map           {height, width} of anomaly_map
 precisions    {"fp32" | "fp16" | "int8" | "fp8": {graph, threshold, threshold_version, false_reject_rate,
-               normal_images, score_spread}}
+               normal_images, score_spread, score_mean}}; the last is absent from bundles of before it was known
 engines       [{file, flavour, version, target, precision, graph_sha256, max_batch, settings, precision_confirmed}];
               the last two are absent from bundles of before they were known
 provenance    free-form: how it was made
@@ -69,6 +69,7 @@ class PrecisionEntry:
         false_reject_rate: The rate the threshold was fitted for on normal images.
         normal_images: How many normal images the threshold comes from.
         score_spread: Standard deviation of the scores of those images; errors are judged relative to it.
+        score_mean: Mean of the scores of those images; None: the bundle does not tell it.
     """
 
     graph: str
@@ -77,6 +78,7 @@ class PrecisionEntry:
     false_reject_rate: float
     normal_images: int
     score_spread: float
+    score_mean: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,6 +323,7 @@ def _precision(reader: _Reader, files: dict[str, str]) -> PrecisionEntry:
         false_reject_rate=reader.number("false_reject_rate", "0 to 1", lambda rate: 0 <= rate <= 1),
         normal_images=reader.count("normal_images", 1),
         score_spread=reader.number("score_spread", "a number above 0", lambda spread: spread > 0),
+        score_mean=reader.optional("score_mean", lambda: reader.get("score_mean", float)),
     )
 
 

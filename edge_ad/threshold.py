@@ -21,12 +21,14 @@ class FittedThreshold:
 
     Attributes:
         score_spread: Standard deviation of the normal scores, the unit in which score errors are judged.
+        score_mean: Mean of the normal scores, from which drift is judged.
     """
 
     threshold: float
     false_reject_rate: float
     normal_images: int
     score_spread: float
+    score_mean: float
 
 
 def fit_threshold(scores: npt.ArrayLike, false_reject_rate: float = DEFAULT_FALSE_REJECT_RATE) -> FittedThreshold:
@@ -45,15 +47,16 @@ def fit_threshold(scores: npt.ArrayLike, false_reject_rate: float = DEFAULT_FALS
         )
     if values.size == 0 or not np.isfinite(values).all():
         raise CalibrationError("The normal scores do not give a threshold.", expected="finite scores", got=values)
-    spread = float(values.std(ddof=1)) if values.size > 1 else 0.0
+    mean, spread = float(values.mean()), float(values.std(ddof=1)) if values.size > 1 else 0.0
     if values.size * false_reject_rate >= 1:
         threshold = float(np.quantile(values, 1 - false_reject_rate))
     else:
-        tail = float(values.mean()) + NormalDist().inv_cdf(1 - false_reject_rate) * spread
+        tail = mean + NormalDist().inv_cdf(1 - false_reject_rate) * spread
         threshold = max(float(values.max()), tail)
     return FittedThreshold(
         threshold=threshold,
         false_reject_rate=false_reject_rate,
         normal_images=values.size,
         score_spread=max(spread, 1e-6 * abs(threshold), 1e-12),
+        score_mean=mean,
     )

@@ -23,6 +23,7 @@ def whole_manifest() -> Manifest:
         false_reject_rate=0.01,
         normal_images=50,
         score_spread=0.1,
+        score_mean=0.25,
     )
     engine = EngineEntry(
         file="engines/a.engine",
@@ -63,6 +64,15 @@ def test_an_engine_of_before_settings_were_known_has_the_settings_of_then() -> N
     (then,) = Manifest.from_json(spoiled(drop), "m.json").engines
     assert then == whole_manifest().engines[0]
     assert (then.settings.min_batch, then.settings.opt_batch, then.precision_confirmed) == (1, None, None)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda tree: entry(tree).pop("score_mean"), lambda tree: entry(tree).update(score_mean=None)]
+)
+def test_a_bundle_of_before_the_mean_was_known_has_none(change: Callable[[dict[str, Any]], object]) -> None:
+    then = Manifest.from_json(spoiled(change), "m.json")
+    assert then.precisions["fp32"] == dataclasses.replace(whole_manifest().precisions["fp32"], score_mean=None)
+    assert Manifest.from_json(then.to_json(), "m.json") == then, "and goes on without when it is written again"
 
 
 def test_settings_make_another_engine_and_a_confirmation_does_not() -> None:
@@ -116,6 +126,8 @@ WRONG_FIELDS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda tree: entry(tree).update(score_spread=-1.0),
         "score_spread",
     ),
+    "mean a string": (lambda tree: entry(tree).update(score_mean="0.3"), "precisions.fp32.score_mean"),
+    "mean overflows": (lambda tree: entry(tree).update(score_mean=10**400), "precisions.fp32.score_mean"),
     "engines an object": (lambda tree: tree.update(engines={}), "engines"),
     "engine a string": (lambda tree: tree.update(engines=["a"]), "engines[0]"),
     "engine not listed": (lambda tree: engine(tree).update(file="engines/c.engine"), "engines[0].file"),

@@ -16,6 +16,7 @@ def test_many_images_give_the_empirical_quantile(count: int, rate: float) -> Non
     assert fitted.threshold == pytest.approx(np.quantile(scores, 1 - rate))
     assert (scores > fitted.threshold).mean() <= rate
     assert (fitted.normal_images, fitted.false_reject_rate) == (count, rate)
+    assert fitted.score_mean == pytest.approx(sum(scores) / count)
 
 
 def test_few_images_give_the_tail_of_a_normal_distribution() -> None:
@@ -23,6 +24,7 @@ def test_few_images_give_the_tail_of_a_normal_distribution() -> None:
     fitted = fit_threshold([1, 2, 3, 4, 5])
     assert fitted.threshold == pytest.approx(3 + 2.3263479 * 2.5**0.5)
     assert fitted.score_spread == pytest.approx(2.5**0.5)
+    assert fitted.score_mean == 3.0
 
 
 def test_few_images_never_fall_below_the_highest_score() -> None:

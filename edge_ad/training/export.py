@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import logging
@@ -204,11 +205,8 @@ def _manifest(
 ) -> Manifest:
     entry = PrecisionEntry(
         graph=GRAPH_FILE,
-        threshold=fitted.threshold,
         threshold_version=1,
-        false_reject_rate=fitted.false_reject_rate,
-        normal_images=fitted.normal_images,
-        score_spread=fitted.score_spread,
+        **dataclasses.asdict(fitted),
     )
     map_height, map_width = answer[0].shape[1:]
     return Manifest(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -39,12 +40,15 @@ def show_greys(folder: Path) -> str:
     return SHOWN.format(folder=folder)
 
 
-def set_threshold(bundle: Path, threshold: float = THRESHOLD, spread: float = 10.0) -> Bundle:
-    """Another threshold in a bundle's manifest, with its version."""
+def set_threshold(
+    bundle: Path, threshold: float = THRESHOLD, spread: float = 10.0, mean: float | None = None
+) -> Bundle:
+    """Another threshold in a bundle's manifest, with its version and what it comes from."""
 
-    def change(tree: dict[str, dict[str, dict[str, float]]]) -> None:
+    def change(tree: dict[str, dict[str, dict[str, Any]]]) -> None:
         entry = tree["precisions"]["fp32"]
-        entry.update(threshold=threshold, score_spread=spread, threshold_version=entry["threshold_version"] + 1)
+        entry.update(threshold=threshold, threshold_version=entry["threshold_version"] + 1)
+        entry.update(score_spread=spread, score_mean=mean)
 
     spoil_manifest(bundle, change)
     return Bundle(bundle)

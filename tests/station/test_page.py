@@ -79,10 +79,19 @@ def test_yield_drift_health_and_latency_are_shown(page: Open) -> None:
     assert tab.value('document.querySelectorAll("#scores .limit").length') == 1
     drift = (sorted(GREYS)[len(GREYS) // 2] - (THRESHOLD - 2.3263 * 10)) / 10
     shows(tab, "#drift-text", f"{drift:.1f} spreads above")
+    assert "estimated from the threshold" in tab.text("#drift-text")
     assert tab.text("#drift") == "in line"
     assert "connected" in tab.text("#health") and "top" in tab.text("#health")
     assert tab.value('document.querySelectorAll("#latency .chart svg rect").length') >= 5
     assert "Verdicts on the record\n10" in tab.text("#storage")
+
+
+@needs_chromium
+def test_drift_is_judged_from_the_mean_that_the_bundle_tells(page: Open, line: Station) -> None:
+    tab = page()
+    line.switch_recipe("housing")  # the same graph, so the same scores: their median is 125
+    shows(tab, "#drift-text", "2.5 spreads above what calibration expects of good parts (100.0 ± 10.0, from 8 images)")
+    assert tab.text("#drift") == "drifted"
 
 
 @needs_chromium

@@ -51,6 +51,7 @@ def test_the_manifest_says_where_it_comes_from(simplenet: Path, tmp_path: Path) 
     assert bundle.manifest.method == "simplenet"
     assert len(bundle.manifest.provenance["training_hashes"]) == TRAIN
     assert bundle.precision("fp32").normal_images == VALIDATION
+    assert bundle.precision("fp32").score_mean is not None
     report = json.loads(bundle.read("report.json"))
     assert 0 <= report["fp32"]["torch_parity_spreads"] <= PARITY_TOLERANCE
     manifest = (bundle.path / "manifest.json").read_text()

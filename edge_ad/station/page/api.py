@@ -221,18 +221,22 @@ def _refuse_unseen_misses(found: Effects, is_higher: bool, accepted: object) -> 
 def _calibration(inspector: Inspector) -> dict[str, Any]:
     """What the bundle says of its threshold.
 
-    `mean` is that of the normal distribution with this spread whose tail the threshold cuts off at this rate; the
-    bundle does not tell the true one.
+    A bundle of before `score_mean` was known gets the mean of the normal distribution with this spread whose tail the
+    threshold cuts off at this rate.
     """
     entry = inspector.bundle.precision(inspector.precision)
-    rate = min(max(entry.false_reject_rate, 1e-9), 0.5)
+    mean = entry.score_mean
+    if mean is None:
+        rate = min(max(entry.false_reject_rate, 1e-9), 0.5)
+        mean = entry.threshold - NormalDist().inv_cdf(1 - rate) * entry.score_spread
     return {
         "threshold": entry.threshold,
         "threshold_version": entry.threshold_version,
         "false_reject_rate": entry.false_reject_rate,
         "normal_images": entry.normal_images,
         "score_spread": entry.score_spread,
-        "mean": entry.threshold - NormalDist().inv_cdf(1 - rate) * entry.score_spread,
+        "mean": mean,
+        "mean_is_estimated": entry.score_mean is None,
     }
 
 

@@ -223,7 +223,7 @@ function showTrend() {
   drawScores($("scores"), trend, thresholdsOverTime());
   const sum = (name) => trend.buckets.reduce((total, bucket) => total + bucket[name], 0);
   $("yield-of").textContent = percent(sum("good") / (sum("good") + sum("anomalous")));
-  const { mean, score_spread: spread, normal_images: images } = trend.calibration,
+  const { mean, score_spread: spread, normal_images: images, mean_is_estimated: isEstimated } = trend.calibration,
     latest = latestMedian(LATEST);
   if (!latest) {
     pill($("drift"), "no scores", "");
@@ -237,7 +237,7 @@ function showTrend() {
   $("drift-text").textContent =
     `The median score of the last ${count(latest.parts)} parts is ${size.toFixed(1)} spreads ${drift < 0 ? "below" : "above"}` +
     ` what calibration expects of good parts (${score(mean, trend.threshold)} ± ${score(spread, trend.threshold)},` +
-    ` estimated from the threshold and the spread of ${count(images)} images).`;
+    ` ${isEstimated ? "estimated from the threshold and the spread of" : "from"} ${count(images)} images).`;
 }
 
 // --- events --------------------------------------------------------------------------------------------------------
