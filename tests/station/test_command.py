@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 
 from benchmarks.kill import kill_station
+from edge_ad.backends.runtime_cache import ENVIRONMENT
 from edge_ad.cli import main
 from edge_ad.station.export import COLUMNS, export_verdicts
 from edge_ad.station.images import image_path
@@ -140,6 +142,30 @@ def test_check_example_and_unit_are_printed(edge_ad: EdgeAd, settings_file: Path
     assert edge_ad("station", "--example").stdout == EXAMPLE.read_text()
     unit = edge_ad("station", "--systemd").stdout
     assert "Type=notify" in unit and "WatchdogSec=" in unit and "Restart=always" in unit
+
+
+def test_the_unit_may_write_where_its_caches_are(edge_ad: EdgeAd) -> None:
+    settings = [line.partition("=") for line in edge_ad("station", "--systemd").stdout.splitlines()]
+    (folder,) = (value for name, _, value in settings if name == "CacheDirectory")
+    (environment,) = (
+        dict(pair.split("=") for pair in value.split()) for name, _, value in settings if name == "Environment"
+    )
+    assert {ENVIRONMENT, "XDG_CACHE_HOME"} <= set(environment)
+    assert all(Path(path).is_relative_to(f"/var/cache/{folder}") for path in environment.values())
+
+
+@pytest.mark.skipif(
+    not shutil.which("systemd-analyze"), reason="systemd is not installed (Debian: apt install systemd)"
+)
+def test_systemd_understands_the_unit(edge_ad: EdgeAd, tmp_path: Path) -> None:
+    unit = tmp_path / "edge-ad-station.service"
+    unit.write_text(edge_ad("station", "--systemd").stdout.replace("/opt/edge-ad/bin/edge-ad", sys.executable))
+    command = ["systemd-analyze", "verify", "--man=no", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0 and unit.name not in done.stderr, done.stderr
+    unit.write_text(unit.read_text() + "ProtectKernelTunable=yes\n")
+    spoilt = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert unit.name in spoilt.stderr, "it would say so"
 
 
 # --- edge-ad history ---------------------------------------------------------------------------------------------
