@@ -8,7 +8,18 @@ from edge_ad.errors import EdgeAdError
 from edge_ad.frame import Frame
 from edge_ad.inspection import Inspection, Region
 from edge_ad.inspector import Inspector
+from edge_ad.tiled import TiledInspection, TiledInspector
 
-__all__ = ["Bundle", "EdgeAdError", "Frame", "Inspection", "Inspector", "Region", "__version__"]
+__all__ = [
+    "Bundle",
+    "EdgeAdError",
+    "Frame",
+    "Inspection",
+    "Inspector",
+    "Region",
+    "TiledInspection",
+    "TiledInspector",
+    "__version__",
+]
 
 __version__ = "0.1.0"

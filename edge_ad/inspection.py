@@ -73,16 +73,20 @@ def find_regions(
     anomaly_map: npt.NDArray[np.float32], threshold: float, camera_size: tuple[int, int]
 ) -> tuple[Region, ...]:
     """Boxes around the connected areas of a (h, w) map above `threshold`, scaled to (height, width) of the camera."""
-    above = (anomaly_map > threshold).astype(np.uint8)
-    if not above.any():
+    above = (anomaly_map > threshold).view(np.uint8)
+    first_x, first_y, wide, tall = cv2.boundingRect(above)
+    if not wide:
         return ()
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(above, connectivity=8)
+    # Labels take four bytes a cell: of a large map only where they are needed.
+    around = np.s_[first_y : first_y + tall, first_x : first_x + wide]
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(above[around], connectivity=8)
     scale_y, scale_x = camera_size[0] / anomaly_map.shape[0], camera_size[1] / anomaly_map.shape[1]
     regions = []
     for label in range(1, count):
         left, top, width, height = (int(value) for value in stats[label, :4])
         window = np.s_[top : top + height, left : left + width]
-        peak = float(anomaly_map[window][labels[window] == label].max())
+        peak = float(anomaly_map[around][window][labels[window] == label].max())
+        left, top = left + first_x, top + first_y
         x, y = int(left * scale_x), int(top * scale_y)
         right, bottom = int(np.ceil((left + width) * scale_x)), int(np.ceil((top + height) * scale_y))
         regions.append(Region(x=x, y=y, width=right - x, height=bottom - y, score=peak))
