@@ -2,7 +2,8 @@
 
 The camera is edge_ad.cameras.fake_gige, which speaks the real GigE Vision protocol, in a process of its own that is
 killed (SIGKILL) at equal intervals. Without Aravis it is a drawn one that is lost as often. Latency is from the trigger
-until the verdict is on the disk and may be published, exact, of every trigger that ended in a verdict.
+until the verdict is on the disk and may be published, exact, of every trigger that ended in a verdict; p99_ms_by_stage
+is from the station's histograms, at most 12 % too high, of every frame that reached the stage.
 """
 
 from __future__ import annotations
@@ -130,7 +131,8 @@ def _run(station: Station, arguments: argparse.Namespace, triggers: int, camera:
         verdicts = list(reader.verdicts(Query()))
     state = station.state()
     counts, seen = state["counts"], Counter(verdict.number for verdict in verdicts)
-    latencies = {stage: h["p99_ms"] for stage, h in state["latency"]["line"].items()}
+    stages = state["latency"]["line"]
+    del stages["total"]  # which counts faults, and with them the timeouts of a camera that is away
     bundle = Bundle(station.settings.recipes["small"].bundles["line"])
     return {
         "machine": describe_machine(),
@@ -153,7 +155,7 @@ def _run(station: Station, arguments: argparse.Namespace, triggers: int, camera:
         "p99_ms": _quantile(total_ms, 0.99),
         "p999_ms": _quantile(total_ms, 0.999),
         "most_ms": _quantile(total_ms, 1),
-        "p99_ms_by_stage": latencies,
+        "p99_ms_by_stage": {stage: figures["p99_ms"] for stage, figures in stages.items()},
         "camera_lost": state["cameras"][0]["losses"],
         "reconnects": state["cameras"][0]["reconnects"],
         "processor_share": round(processor_s / wall_s, 3),

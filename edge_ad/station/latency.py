@@ -14,7 +14,7 @@ BOUNDS_MS = tuple(0.01 * 10 ** (step / _PER_DECADE) for step in range(_PER_DECAD
 """Upper bounds of the buckets, 0.01 ms to 100 s, each 12 % above the one before; one more takes what is beyond."""
 
 STAGES = ("capture", "wait", "inspect", "record", "total")
-"""From the trigger to the frame, to the inspector, to its answer, to the disk; and all of that together."""
+"""From the trigger to the frame, to the inspector, to its answer, to the disk; and all of that, also of faults."""
 
 _QUANTILES = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999}
 

@@ -39,6 +39,7 @@ def test_every_trigger_is_accounted_for_though_the_camera_is_lost(
     assert sum(found["fault_reasons"].values()) == found["faults"] > 0
     assert found["reconnects"] >= 1 and found["verdicts"] > 0
     assert 0 < found["p50_ms"] <= found["p99_ms"] <= found["p999_ms"] <= found["most_ms"]
+    assert set(found["p99_ms_by_stage"]) == {"capture", "wait", "inspect", "record"}, "stages that faults do not reach"
     assert "not installed" in found["camera"]
     assert "silent drops" in (tmp_path / "station.md").read_text()
 
