@@ -20,6 +20,7 @@ from calibration.fp16 import fp16_from_fp32, trunk_tensors
 from calibration.observe import Observation, observe, with_defects
 from calibration.qdq import FP8, INT8
 from calibration.report import of_search
+from calibration.rounding import golden_tolerances
 from calibration.search import Journal
 from calibration.slim import slim
 from calibration.trunk import load_named
@@ -116,8 +117,10 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
         report[precision] |= {"threshold": fitted.threshold, "bytes": len(graph), **dataclasses.asdict(cost)}
         if labelled is not None:
             report[precision] |= _accuracy(session, labelled, size, precision, fitted.threshold)
-        entries[precision] = _entry(precision, entries.get(precision), fitted)
         answers[precision] = answer_frames(session, golden.image)
+        made = Golden(image=golden.image, answers=answers)
+        tolerances = golden_tolerances(graph, precision, made, fitted.score_spread)
+        entries[precision] = _entry(precision, entries.get(precision), fitted, tolerances)
     for precision in set(entries) - set(graphs):
         report[precision] = {"threshold": entries[precision].threshold, "note": "from an earlier calibration"}
     report["threshold_images"] = note
@@ -246,9 +249,12 @@ def _accuracy(
     }
 
 
-def _entry(precision: str, before: PrecisionEntry | None, fitted: FittedThreshold) -> PrecisionEntry:
+def _entry(
+    precision: str, before: PrecisionEntry | None, fitted: FittedThreshold, tolerances: dict[str, Any]
+) -> PrecisionEntry:
     return PrecisionEntry(
         graph=before.graph if before else f"model.{precision}.onnx",
         threshold_version=before.threshold_version + 1 if before else 1,
         **dataclasses.asdict(fitted),
+        **tolerances,
     )

@@ -328,8 +328,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         width = max(len(row.engine or row.backend) for row in rows)
         for row in rows:
             state = {True: "ok", False: "FAILED", None: "not run"}[row.ok]
-            error = "" if row.max_error is None else f"largest error {row.max_error:.2g} of {row.tolerance} spreads"
-            print(f"  {row.precision}  {row.engine or row.backend:<{width}}  {state:<7}  {row.reason or error}")
+            print(f"  {row.precision}  {row.engine or row.backend:<{width}}  {state:<7}  {row.reason or row.errors}")
     return 1 if any(row.ok is False for row in rows) else 0
 
 

@@ -5,7 +5,8 @@ name, method  strings
 input         {height, width}: frames are uint8, N x height x width x 3, BGR
 map           {height, width} of anomaly_map
 precisions    {"fp32" | "fp16" | "int8" | "fp8": {graph, threshold, threshold_version, false_reject_rate,
-               normal_images, score_spread, score_mean}}; the last is absent from bundles of before it was known
+               normal_images, score_spread, score_mean, map_tolerance, score_tolerance}}; the last three
+               may be absent
 engines       [{file, flavour, version, target, precision, graph_sha256, max_batch, settings, precision_confirmed}];
               the last two are absent from bundles of before they were known
 provenance    free-form: how it was made
@@ -70,6 +71,8 @@ class PrecisionEntry:
         normal_images: How many normal images the threshold comes from.
         score_spread: Standard deviation of the scores of those images; errors are judged relative to it.
         score_mean: Mean of the scores of those images; None: the bundle does not tell it.
+        map_tolerance, score_tolerance: What maps and scores may differ by from the golden ones, in `score_spread`;
+            None: what golden.TOLERANCE says of the precision.
     """
 
     graph: str
@@ -79,6 +82,8 @@ class PrecisionEntry:
     normal_images: int
     score_spread: float
     score_mean: float | None = None
+    map_tolerance: float | None = None
+    score_tolerance: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,7 +329,13 @@ def _precision(reader: _Reader, files: dict[str, str]) -> PrecisionEntry:
         normal_images=reader.count("normal_images", 1),
         score_spread=reader.number("score_spread", "a number above 0", lambda spread: spread > 0),
         score_mean=reader.optional("score_mean", lambda: reader.get("score_mean", float)),
+        map_tolerance=_tolerance(reader, "map_tolerance"),
+        score_tolerance=_tolerance(reader, "score_tolerance"),
     )
+
+
+def _tolerance(reader: _Reader, name: str) -> float | None:
+    return reader.optional(name, lambda: reader.number(name, "a number above 0", lambda tolerance: tolerance > 0))
 
 
 def _engine(reader: _Reader, files: dict[str, str]) -> EngineEntry:

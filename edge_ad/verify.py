@@ -30,7 +30,7 @@ class Proof:
         max_map_error: Largest error of a map, in spreads of normal scores; None where nothing ran, and where the answer
             held NaN or Inf.
         max_score_error: Likewise of a score.
-        tolerance: What both may be.
+        map_tolerance, score_tolerance: What they may be.
         reason: Why it was not run, or what differs, where and by how much.
     """
 
@@ -41,8 +41,21 @@ class Proof:
     max_error: float | None = None
     max_map_error: float | None = None
     max_score_error: float | None = None
-    tolerance: float | None = None
+    map_tolerance: float | None = None
+    score_tolerance: float | None = None
     reason: str = ""
+
+    @property
+    def errors(self) -> str:
+        """How near the limits score and map come, in words; empty where nothing ran."""
+        pairs = {
+            "score": (self.max_score_error, self.score_tolerance),
+            "map": (self.max_map_error, self.map_tolerance),
+        }
+        told = [
+            f"{name} {error:.2g} of {most:.2g}" for name, (error, most) in pairs.items() if error is not None and most
+        ]
+        return f"off by at most {', '.join(told)} spreads" if told else ""
 
 
 def verify(bundle: str | Path) -> list[Proof]:
@@ -114,7 +127,8 @@ def _prove(bundle: Bundle, precision: str, backend: str) -> Proof:
         max_error=_finite(max(found.map.error, found.score.error)),
         max_map_error=_finite(found.map.error),
         max_score_error=_finite(found.score.error),
-        tolerance=found.tolerance,
+        map_tolerance=found.map_tolerance,
+        score_tolerance=found.score_tolerance,
         reason="" if found.holds else str(golden_mismatch(bundle, precision, running.name, found)),
     )
 

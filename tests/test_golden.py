@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import pickle
@@ -217,6 +218,35 @@ def test_an_unfaithful_map_is_named_with_its_place(tiny_bundle: Bundle, wrong_by
 
     with pytest.raises(BundleMismatch, match=r"by test in fp32: anomaly_map of golden frame 1 .* at \(3, 5\)"):
         check_golden(tiny_bundle, "fp32", "test", run)
+
+
+@pytest.mark.parametrize(
+    ("of_map", "of_score", "wrong"), [(1.5, None, None), (0.5, 1.5, "anomaly_map"), (1.5, 0.5, "score")]
+)
+def test_a_bundle_may_tell_its_own_tolerances(
+    tiny_bundle: Bundle, of_map: float, of_score: float | None, wrong: str | None
+) -> None:
+    """The map is off by what float32 may be, the score by nearly as much."""
+    usual = TOLERANCE["fp32"]
+    entry = dataclasses.replace(
+        tiny_bundle.precision("fp32"),
+        map_tolerance=of_map * usual,
+        score_tolerance=None if of_score is None else of_score * usual,
+    )
+    tiny_bundle.manifest = dataclasses.replace(tiny_bundle.manifest, precisions={"fp32": entry})
+    golden = read_golden(tiny_bundle)
+    calls = iter(range(len(golden.image)))
+
+    def run(_: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        index = next(calls)
+        maps, scores = (answer[index : index + 1] for answer in golden.answers["fp32"])
+        return maps + np.float32(usual * entry.score_spread), scores + np.float32(0.9 * usual * entry.score_spread)
+
+    if wrong is None:
+        assert check_golden(tiny_bundle, "fp32", "test", run) == pytest.approx(usual, rel=0.01)
+    else:
+        with pytest.raises(BundleMismatch, match=f"in fp32: {wrong} of golden frame"):
+            check_golden(tiny_bundle, "fp32", "test", run)
 
 
 @pytest.mark.parametrize("spoil", ["half_map", "short_score", "double_score"])

@@ -24,6 +24,8 @@ def whole_manifest() -> Manifest:
         normal_images=50,
         score_spread=0.1,
         score_mean=0.25,
+        map_tolerance=0.5,
+        score_tolerance=0.4,
     )
     engine = EngineEntry(
         file="engines/a.engine",
@@ -128,6 +130,8 @@ WRONG_FIELDS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "mean a string": (lambda tree: entry(tree).update(score_mean="0.3"), "precisions.fp32.score_mean"),
     "mean overflows": (lambda tree: entry(tree).update(score_mean=10**400), "precisions.fp32.score_mean"),
+    "map tolerance zero": (lambda tree: entry(tree).update(map_tolerance=0.0), "precisions.fp32.map_tolerance"),
+    "score tolerance a string": (lambda tree: entry(tree).update(score_tolerance="0.3"), "score_tolerance"),
     "engines an object": (lambda tree: tree.update(engines={}), "engines"),
     "engine a string": (lambda tree: tree.update(engines=["a"]), "engines[0]"),
     "engine not listed": (lambda tree: engine(tree).update(file="engines/c.engine"), "engines[0].file"),

@@ -103,7 +103,7 @@ def test_a_mismatch_says_which_output_where_and_by_how_much(
     assert (int8.max_map_error, int8.max_score_error)[output] == pytest.approx(abs(by), rel=1e-3)
     assert (int8.max_map_error, int8.max_score_error)[1 - output] == 0.0
     assert int8.max_error == pytest.approx(abs(by), rel=1e-3)
-    assert int8.tolerance == TOLERANCE["int8"]
+    assert int8.map_tolerance == int8.score_tolerance == TOLERANCE["int8"]
     assert reason in int8.reason
 
 
