@@ -1,8 +1,10 @@
-"""What the algebra on graphs saves and costs: as written, after the exact passes, with differences of reduced rank.
+"""What the algebra on graphs saves and costs: as written, after the exact passes, and with lower ranks.
 
 Each RUN is exported for its own camera in every form. All forms see every test image of its DATA in turn, on one
-thread. Sketches of the differences (EfficientAD) are fitted to normal images, each beside itself with a synthetic
-defect. RANKS are those of teacher and student; the autoencoder's difference gets the smallest that misses no more.
+thread. Lower ranks are fitted to normal images, each beside itself with a synthetic defect: first of the differences
+of features (EfficientAD), where RANKS are those of teacher and student, and the autoencoder's difference gets the
+smallest that misses no more; then, beginning with the lowest of those, of convolutions, which may lose MISSED of their
+responses' variance.
 """
 
 from __future__ import annotations
@@ -18,11 +20,16 @@ from edge_ad.progress import Progress
 from edge_ad.report.machine import describe_machine
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from onnx import ModelProto
 
     from edge_ad.training.dataset import Dataset
 
-RANKS = (192, 128, 64, 32)
+    Forms = dict[str, tuple[ModelProto, dict[str, int]]]  # by name: a graph, and the rank of what was lowered in it
+
+RANKS = (128, 64, 32)
+MISSED = (0.0003, 0.001, 0.003)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a finished training and the data set to judge it on; may be given several times",
     )
     parser.add_argument("--ranks", type=int, nargs="+", default=RANKS, metavar="RANK", help="(default: %(default)s)")
+    parser.add_argument(
+        "--missed", type=float, nargs="+", default=MISSED, metavar="SHARE", help="(default: %(default)s)"
+    )
     parser.add_argument("--parts", type=int, default=32, help="normal images to fit sketches to (default: %(default)s)")
 
 
@@ -44,11 +54,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "machine": describe_machine(),
         "parts": arguments.parts,
-        "runs": [_of_run(run, data, tuple(arguments.ranks), arguments.parts) for run, data in arguments.run],
+        "runs": [_of_run(run, data, arguments) for run, data in arguments.run],
     }
 
 
-def _of_run(run: Path, data: Path, ranks: tuple[int, ...], parts: int) -> dict[str, Any]:
+def _of_run(run: Path, data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     import onnx
 
     from edge_ad.algebra import optimise
@@ -62,8 +72,11 @@ def _of_run(run: Path, data: Path, ranks: tuple[int, ...], parts: int) -> dict[s
     graph = InspectionGraph(network, record.camera, options["image_size"]).eval()
     written = onnx.load_model_from_string(onnx_from_graph(graph))
     exact, passes = optimise(written)
-    forms: dict[str, tuple[ModelProto, dict[str, int]]] = {"as written": (written, {}), "exact passes": (exact, {})}
-    forms |= _reduced(exact, _with_defects(dataset, parts), ranks)
+    forms: Forms = {"as written": (written, {}), "exact passes": (exact, {})}
+    frames = _seen(dataset, arguments.parts)
+    forms |= _of_differences(exact, frames, arguments.ranks)
+    name, (lowest, _) = list(forms.items())[-1]
+    forms |= _of_convolutions(name, lowest, frames, arguments.missed)
     return {
         "run": run.name,
         "method": record.method,
@@ -76,22 +89,15 @@ def _of_run(run: Path, data: Path, ranks: tuple[int, ...], parts: int) -> dict[s
     }
 
 
-def _with_defects(dataset: Dataset, parts: int) -> list[Any]:
-    from edge_ad.frame import read_image
-    from edge_ad.training.defects import cut_paste
+def _seen(dataset: Dataset, parts: int) -> list[Any]:
+    from calibration.observe import with_defects
 
     normal = [*dataset.train, *dataset.validation]
-    rng = np.random.default_rng(0)
     chosen = [normal[index * len(normal) // parts] for index in range(min(parts, len(normal)))]
-    return [frame for path in chosen for image in [read_image(path)] for frame in (image, cut_paste(image, rng))]
+    return list(with_defects(chosen, seed=0))
 
 
-def _reduced(
-    exact: ModelProto, frames: list[Any], ranks: tuple[int, ...]
-) -> dict[str, tuple[ModelProto, dict[str, int]]]:
-    """By name: the graph, and the rank of each of its differences."""
-    from onnx import ModelProto
-
+def _of_differences(exact: ModelProto, frames: list[Any], ranks: Sequence[int]) -> Forms:
     from edge_ad.algebra.reduce_rank import reduce_rank, sample_differences
     from edge_ad.algebra.sketch import RANKS as LADDER
     from edge_ad.algebra.sketch import fit_sketches, smallest_within
@@ -100,19 +106,37 @@ def _reduced(
     if not differences:
         return {}
     sketches = fit_sketches(differences, tuple({*LADDER, *ranks}))
-    forms = {}
+    forms: Forms = {}
     first = next(iter(sketches))
     for rank in sorted(ranks, reverse=True):
         sketch = next(one for one in sketches[first] if one.rank == rank)
         chosen = smallest_within(sketches, sketch.error) | {first: sketch}
-        model = ModelProto()
-        model.CopyFrom(exact)
+        model = _copy(exact)
         reduce_rank(model, chosen)
-        forms[f"rank {rank}"] = (model, {name: one.rank for name, one in chosen.items()})
+        forms[f"differences of rank {rank}"] = (model, {name: one.rank for name, one in chosen.items()})
     return forms
 
 
-def _judged(forms: dict[str, tuple[ModelProto, dict[str, int]]], dataset: Dataset) -> list[dict[str, Any]]:
+def _of_convolutions(base: str, lowest: ModelProto, frames: list[Any], missed: Sequence[float]) -> Forms:
+    from edge_ad.algebra.low_rank import find_subspaces, lower_ranks
+
+    subspaces = find_subspaces(lowest, frames)
+    forms: Forms = {}
+    for share in sorted(missed):
+        model = _copy(lowest)
+        forms[f"{base}, convolutions missing {share:.2%}"] = (model, lower_ranks(model, subspaces, share))
+    return forms
+
+
+def _copy(model: ModelProto) -> ModelProto:
+    from onnx import ModelProto
+
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def _judged(forms: Forms, dataset: Dataset) -> list[dict[str, Any]]:
     from edge_ad.algebra import total_macs
     from edge_ad.backends.onnxruntime import OUTPUTS, open_session
     from edge_ad.frame import read_image
@@ -142,7 +166,7 @@ def _judged(forms: dict[str, tuple[ModelProto, dict[str, int]]], dataset: Datase
         rows.append(
             {
                 "form": name,
-                "ranks": list(ranks.values()),
+                "ranks": ranks,
                 "gmacs": total_macs(model) / 1e9,
                 "ms": 1e3 * float(np.median(seconds[name])),
                 "image_auroc": image_metrics(scores[name], defective).image_auroc,
@@ -170,15 +194,14 @@ def as_text(result: dict[str, Any]) -> str:
             "",
             f"{height} x {width} frames, {run['test_good']} good and {run['test_defective']} defective images.",
             "",
-            "| form | ranks | GMAC | ms | of as written | image AUROC | score shift, mean | largest "
+            "| form | lowered | GMAC | ms | of as written | image AUROC | score shift, mean | largest "
             "| map correlation, mean | lowest |",
             "|---|---|---|---|---|---|---|---|---|---|",
         ]
         for row in run["rows"]:
             low, high = row["image_auroc_interval"]
-            ranks = " and ".join(map(str, row["ranks"])) or "-"
             lines.append(
-                f"| {row['form']} | {ranks} | {row['gmacs']:.2f} | {row['ms']:.1f} "
+                f"| {row['form']} | {len(row['ranks']) or '-'} | {row['gmacs']:.2f} | {row['ms']:.1f} "
                 f"| {row['ms'] / run['rows'][0]['ms']:.3f} | {row['image_auroc']:.4f} [{low:.3f}, {high:.3f}] "
                 f"| {row['score_shift_mean']:.3f} | {row['score_shift']:.2f} "
                 f"| {row['map_correlation_mean']:.4f} | {row['map_correlation']:.4f} |"
