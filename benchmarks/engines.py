@@ -8,26 +8,25 @@ Trained bundles are compiled instead with --bundles; they are copied and stay as
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.random_bundle import PRECISIONS, bundle_of_graph, drawn_frames, graph_of, random_network
 from build_engines.builder import BuildOptions
 from build_engines.fleet import FleetEngine, build_fleet, default_jobs
 from build_engines.fleet_file import FleetTarget
 from edge_ad.backends.flavours import load_flavour
+from edge_ad.progress import Progress
 from edge_ad.report.machine import describe_machine
 from edge_ad.training.registry import METHODS
 
 # One per generation of GPU that stands in plants, and the one engine for those from Ampere on: T4 and RTX 20; A2, A10
 # and RTX 30; L4 and RTX 40; RTX 50 and RTX PRO.
 TARGETS = ("sm75", "sm86", "sm89", "sm120", "portable")
-PRECISIONS = ("fp32", "fp16", "int8")
 CAMERA = (480, 640)
-FRAMES = 2  # to measure ranges on, each with and without a defect
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,79 +79,14 @@ def _copies(bundles: Sequence[Path], folder: Path) -> tuple[Path, ...]:
 
 
 def _random_bundles(folder: Path) -> tuple[Path, ...]:
-    import cv2
-    import numpy as np
-
-    from edge_ad.demo.parts import draw_part
-    from edge_ad.progress import Progress
-
-    rng = np.random.default_rng(0)
-    frames = [folder / f"{index}.png" for index in range(FRAMES)]
-    for frame in frames:
-        cv2.imwrite(str(frame), draw_part(rng, size=CAMERA)[0])
+    frames = drawn_frames(CAMERA)
     made = []
     with Progress("networks", len(METHODS)) as progress:
         for method in METHODS:
-            made.append(_random_bundle(folder / f"{method}.bundle", method, frames))
+            graph = graph_of(random_network(method, CAMERA))
+            made.append(bundle_of_graph(folder / f"{method}.bundle", method, graph, frames).path)
             progress.step(method=method)
     return tuple(made)
-
-
-def _random_bundle(path: Path, method: str, frames: Sequence[Path]) -> Path:
-    """A bundle of a method's network as it is before training, in every precision."""
-    import torch
-
-    from edge_ad.bundle import create_bundle
-    from edge_ad.manifest import Manifest, PrecisionEntry, Size
-    from edge_ad.methods.graph import InspectionGraph
-    from edge_ad.training.export import onnx_from_graph
-
-    entry = METHODS[method].load()
-    options = _without_files(entry.options())
-    torch.manual_seed(options.seed)
-    network = entry.empty(options).eval()
-    graphs = _precisions(onnx_from_graph(InspectionGraph(network, CAMERA, options.image_size).eval()), frames)
-    size = Size(height=CAMERA[0], width=CAMERA[1])
-    names = {precision: f"{precision}.onnx" for precision in graphs}
-    entries = {
-        precision: PrecisionEntry(
-            graph=names[precision],
-            threshold=0.0,
-            threshold_version=1,
-            false_reject_rate=0.0,
-            normal_images=1,
-            score_spread=1.0,
-        )
-        for precision in graphs
-    }
-    manifest = Manifest(name=method, method=method, input=size, map=size, precisions=entries)
-    create_bundle(path, manifest, {names[precision]: content for precision, content in graphs.items()})
-    return path
-
-
-def _without_files(options: Any) -> Any:
-    """A pretrained trunk's weights would be overwritten anyway."""
-    names = {field.name for field in dataclasses.fields(options)}
-    return dataclasses.replace(options, pretrained=False) if "pretrained" in names else options
-
-
-def _precisions(content: bytes, frames: Sequence[Path]) -> dict[str, bytes]:
-    """The graph, its trunk in float16, and all its convolutions in INT8 with the ranges of a few frames."""
-    from calibration.fp16 import trunk_tensors
-    from calibration.half import halve
-    from calibration.observe import observe
-    from calibration.qdq import INT8, convolutions, quantise
-    from calibration.trunk import load_named, trunk_of
-
-    model = load_named(content)
-    seen = observe(model, trunk_tensors(model), frames, seed=0)
-    layers = convolutions(model)
-    clips = {name: seen[name].largest or 1.0 for node in layers for name in (node.input[0], node.output[0])}
-    return {
-        "fp32": content,
-        "fp16": halve(model, trunk_of(model.graph)).SerializeToString(),
-        "int8": quantise(model, [node.name for node in layers], clips, INT8).SerializeToString(),
-    }
 
 
 def as_text(result: dict[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 Each contender has a process of its own and they take turns. A verdict is timed from a frame in memory to its score.
 Networks have their full size and random weights, unless --bundle names trained ones: speed does not depend on what was
-learnt. Peers come from `make peers`, and take part where they have the method.
+learnt. "slim" has the ranks that `calibrate --slim` chose for a trained network. Peers come from `make peers`, and take
+part where they have the method; ours then has the peers' backbone.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.environment import MODELS_OF_METHOD, peer_contenders
+from benchmarks.speed import options_of
 from benchmarks.speed.bars import bars
 from benchmarks.speed.contenders import Contender, of_bundle, of_torch
 from benchmarks.speed.race import Rules, race
+from benchmarks.speed.slim import chosen_ranks, slim_graph
 from edge_ad.bundle import Bundle
 from edge_ad.errors import BundleMismatch
 from edge_ad.report.machine import describe_machine
@@ -39,7 +42,7 @@ def result_name(arguments: argparse.Namespace) -> str:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """A row per contender, and the ratios of the best of ours to the best peer."""
+    """A row per contender, and the ratios of the best of ours to the best peer, also without the slim ones."""
     rules = QUICK if arguments.quick else FULL
     with tempfile.TemporaryDirectory() as name:
         bundles = _bundles(arguments, Path(name))
@@ -55,6 +58,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "size": list(size),
         "rules": vars(rules),
         "weights": "of the bundles" if arguments.bundle else "random",
+        "remarks": _remarks(arguments),
         "contenders": rows,
         **_ratios(rows),
     }
@@ -68,9 +72,20 @@ def _bundles(arguments: argparse.Namespace, folder: Path) -> dict[str, Bundle]:
     if arguments.bundle:
         alone = len(arguments.bundle) == 1
         return {"" if alone else path.name.removesuffix(".bundle"): Bundle(path) for path in arguments.bundle}
-    from benchmarks.speed.random_bundle import random_bundles
+    from benchmarks.random_bundle import bundle_of_graph, drawn_frames, graph_of, random_network
 
-    return random_bundles(arguments.method, folder, plain=not arguments.quick)
+    method = arguments.method
+    network = random_network(method, **options_of(method))
+    frames = drawn_frames(network.camera)
+    graphs = {"": graph_of(network)}
+    if ranks := chosen_ranks(method):
+        graphs["slim"] = slim_graph(graphs[""], ranks, frames[0])
+    if not arguments.quick:
+        graphs["plain"] = graph_of(network, exact_passes=False)
+    return {
+        label: bundle_of_graph(folder / f"{method}{label}.bundle", method, graph, frames, ("fp32", "int8"))
+        for label, graph in graphs.items()
+    }
 
 
 def _common_size(bundles: list[Bundle]) -> tuple[int, int]:
@@ -100,16 +115,33 @@ def _torch(arguments: argparse.Namespace) -> list[Contender]:
     """PyTorch knows the method, not the bundle; it needs a C++ compiler to compile."""
     if arguments.bundle:
         return []
-    eager = of_torch(arguments.method, compiled=False)
+    options = options_of(arguments.method)
+    eager = of_torch(arguments.method, options, compiled=False)
     if arguments.quick or not shutil.which("c++"):
         return [eager]
-    return [eager, of_torch(arguments.method, compiled=True)]
+    return [eager, of_torch(arguments.method, options, compiled=True)]
 
 
 def _peers(arguments: argparse.Namespace) -> list[Contender]:
     if arguments.method not in MODELS_OF_METHOD:
         return []
     return peer_contenders(arguments.method, quick=arguments.quick)
+
+
+def _remarks(arguments: argparse.Namespace) -> list[str]:
+    remarks = []
+    ranks = None if arguments.bundle else chosen_ranks(arguments.method)
+    if ranks:
+        remarks.append(
+            f"Slim has random weights too, in the ranks that `{ranks.command}` chose on {ranks.data}; what these ranks "
+            "cost in accuracy is in benchmarks/results/algebra.md and accuracy.md."
+        )
+    if arguments.peers and arguments.method not in MODELS_OF_METHOD:
+        remarks.append(
+            f"There is no peer: anomalib, which `make peers` installs, does not have {arguments.method}. Methods with "
+            f"peers: {', '.join(MODELS_OF_METHOD)}."
+        )
+    return remarks
 
 
 def _command(arguments: argparse.Namespace) -> str:
@@ -121,9 +153,18 @@ def _command(arguments: argparse.Namespace) -> str:
 
 
 def _ratios(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The fastest of ours against the best of the peers in each figure."""
-    timed = [row for row in rows if "failure" not in row]
-    ours, peers = ([row for row in timed if row["family"] == family] for family in ("ours", "peer"))
+    """The fastest of ours against the best of the peers in each figure; where some are slim, also without those."""
+    by_family: dict[str, list[dict[str, Any]]] = {family: [] for family in ("ours", "slim", "torch", "peer")}
+    for row in rows:
+        if "failure" not in row:
+            by_family[row["family"]].append(row)
+    found = _against(by_family["ours"] + by_family["slim"], by_family["peer"])
+    if by_family["slim"]:
+        found["without_slim"] = _against(by_family["ours"], by_family["peer"])
+    return found
+
+
+def _against(ours: list[dict[str, Any]], peers: list[dict[str, Any]]) -> dict[str, Any]:
     if not ours:
         return {}
     fastest = min(ours, key=lambda row: row["p50_ms"])
@@ -161,6 +202,7 @@ def as_text(result: dict[str, Any]) -> str:
         f"Frames of {result['size'][0]} x {result['size'][1]}, batch 1, {result['weights']} weights; "
         f"{rules['rounds']} turns of {rules['verdicts']} verdicts each, {rules['cold_starts']} cold starts.",
         "",
+        *(line for remark in result["remarks"] for line in (remark, "")),
         "| | p50 ms | of the quietest turn | p99 ms | cold start s | peak MB | installed MB |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -171,11 +213,19 @@ def as_text(result: dict[str, Any]) -> str:
         keys = ("p50_ms", "quietest_p50_ms", "p99_ms", "cold_start_s", "peak_mb", "installed_mb")
         cells = [f"{row[key]:g}" for key in keys]
         lines.append(f"| {' | '.join([row['name'], *cells])} |")
-    ratios = ("ratio_to_best_peer", "ratio_in_quietest_turns", "ratio_of_onnxruntime_alone")
-    for key in (*ratios, "cold_start_s", "peak_mb", "installed_mb"):
-        share = f"{key}_share_of_best_peer"
-        if key in result:
-            lines += ["", f"{key.replace('_', ' ').capitalize()}: {result[key]:g} ({result['best_peer']})."]
-        elif share in result:
-            lines += ["", f"{share.replace('_', ' ').capitalize()}: {result[share]:g}."]
+    lines += _ratio_lines(result)
+    if "without_slim" in result:
+        lines += ["", "## Without the slim ones", *_ratio_lines(result["without_slim"])]
     return "\n".join(lines)
+
+
+def _ratio_lines(ratios: dict[str, Any]) -> list[str]:
+    lines = ["", f"Fastest of ours: {ratios['fastest']}."] if "fastest" in ratios else []
+    for key in ("ratio_to_best_peer", "ratio_in_quietest_turns", "ratio_of_onnxruntime_alone"):
+        if key in ratios:
+            lines += ["", f"{key.replace('_', ' ').capitalize()}: {ratios[key]:g} ({ratios['best_peer']})."]
+    for key in ("cold_start_s", "peak_mb", "installed_mb"):
+        share = f"{key}_share_of_best_peer"
+        if share in ratios:
+            lines += ["", f"{share.replace('_', ' ').capitalize()}: {ratios[share]:g}."]
+    return lines

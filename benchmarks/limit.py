@@ -18,8 +18,11 @@ import onnx
 
 from benchmarks.roofline.peaks import Peaks, measure_peaks
 from benchmarks.roofline.runtimes import LayerTime, aliases_of, onnxruntime_layers, openvino_layers
+from benchmarks.speed import options_of
+from benchmarks.speed.slim import RANKS_FILE, ChosenRanks, chosen_ranks, slim_graph
 from edge_ad.algebra import Work, work_by_node
 from edge_ad.bundle import Bundle
+from edge_ad.errors import CalibrationError
 from edge_ad.report.machine import describe_machine
 from edge_ad.training.registry import METHODS
 
@@ -28,19 +31,22 @@ PROFILERS = {"openvino": openvino_layers, "onnxruntime": onnxruntime_layers}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", default="efficientad-s", choices=tuple(METHODS), help="(default: efficientad-s)")
-    parser.add_argument("--bundle", type=Path, help="a trained bundle instead of random weights")
+    graph = parser.add_mutually_exclusive_group()
+    graph.add_argument("--bundle", type=Path, help="a trained bundle instead of random weights")
+    graph.add_argument("--slim", action="store_true", help="random weights in the ranks that `calibrate --slim` chose")
     parser.add_argument("--precision", default="int8", choices=("int8", "fp32"), help="(default: int8)")
     parser.add_argument("--quick", action="store_true", help="OpenVINO alone")
 
 
 def result_name(arguments: argparse.Namespace) -> str:
-    return f"limit-{arguments.method}{'-quick' if arguments.quick else ''}"
+    form = "-slim" if arguments.slim else ""
+    return f"limit-{arguments.method}{form}{'-quick' if arguments.quick else ''}"
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """The machine's peaks; per runtime the layers and their sum; `fraction_of_limit` of the best runtime."""
     with tempfile.TemporaryDirectory() as name:
-        bundle = Bundle(arguments.bundle) if arguments.bundle else _random(arguments.method, Path(name))
+        bundle = Bundle(arguments.bundle) if arguments.bundle else _random(arguments, Path(name))
         graph = bundle.read(bundle.precision(arguments.precision).graph)
     size = bundle.manifest.input
     frame = np.random.default_rng(0).integers(0, 256, (1, size.height, size.width, 3), dtype=np.uint8)
@@ -59,6 +65,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "method": arguments.method,
         "precision": arguments.precision,
         "weights": "of the bundle" if arguments.bundle else "random",
+        "slim": arguments.slim,
         "fraction_of_limit": best["fraction_of_limit"],
         "gmacs_of_convolutions": round(sum(work[layer].macs for layer in layers) / 1e9, 3),
         "gmacs": round(sum(one.macs for one in work.values()) / 1e9, 3),
@@ -68,10 +75,27 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _random(method: str, folder: Path) -> Bundle:
-    from benchmarks.speed.random_bundle import random_bundles
+def _random(arguments: argparse.Namespace, folder: Path) -> Bundle:
+    from benchmarks.random_bundle import bundle_of_graph, drawn_frames, graph_of, random_network
 
-    return random_bundles(method, folder, plain=False)[""]
+    method = arguments.method
+    network = random_network(method, **options_of(method))
+    frames, graph = drawn_frames(network.camera), graph_of(network)
+    if arguments.slim:
+        graph = slim_graph(graph, _ranks_of(method), frames[0])
+    return bundle_of_graph(folder / f"{method}.bundle", method, graph, frames, (arguments.precision,))
+
+
+def _ranks_of(method: str) -> ChosenRanks:
+    ranks = chosen_ranks(method)
+    if ranks is None:
+        raise CalibrationError(
+            f"No ranks are kept for {method}.",
+            expected=RANKS_FILE,
+            got="nothing about it",
+            fix="name a bundle of yours that was calibrated with --slim: --bundle BUNDLE",
+        )
+    return ranks
 
 
 def _against_limit(
@@ -114,7 +138,8 @@ def as_text(result: dict[str, Any]) -> str:
         f"# How near {result['method']} comes to the limit",
         "",
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}; {result['precision']}, "
-        f"{result['weights']} weights: {result['gmacs']} GMAC, {result['gmacs_of_convolutions']} of them convolutions.",
+        f"{result['weights']} weights{' in lower ranks (slim)' if result['slim'] else ''}: {result['gmacs']} GMAC, "
+        f"{result['gmacs_of_convolutions']} of them convolutions.",
         "",
         "| precision | peak GMAC/s | reached by |",
         "| --- | --- | --- |",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu.bundles import default_bundle, default_network, limit_bundle
+from benchmarks.gpu.bundles import METHOD, default_bundle, limit_bundle
 from benchmarks.gpu.probe import probe, read_clocks
 from benchmarks.gpu.timing import (
     Deadline,
@@ -28,6 +28,7 @@ from benchmarks.gpu.timing import (
 )
 from benchmarks.gpu.torch_peer import TorchPeer, gemm_flops_per_s, torch_without_gpu
 from benchmarks.gpu.work import Work, count_work
+from benchmarks.random_bundle import random_network
 from edge_ad.backends.cuda import open_device
 from edge_ad.backends.execution import ExecutionOptions
 from edge_ad.backends.flavours import TITLES, installed_flavours, load_flavour
@@ -72,7 +73,7 @@ class Measurement:
     def run(self, given: list[Path]) -> dict[str, Any]:
         """All of it, as JSON can hold it."""
         result: dict[str, Any] = {"stand_in": self._stand_in, "machine": probe()}
-        network = None if given else default_network(self._settings.image_size)
+        network: Any = None if given else random_network(METHOD, image_size=self._settings.image_size)
         bundles = [Bundle(path) for path in given] or [default_bundle(self._folder, network)]
         result["verified"] = [self._verify(path) for path in given]
         result["limits"] = limits = self._limits()

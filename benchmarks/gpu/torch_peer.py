@@ -23,7 +23,7 @@ def torch_without_gpu() -> str | None:
 
 
 class TorchPeer:
-    """A network of `default_network` in torch, its trunk in half precision and its tail in float32, as in our graphs.
+    """A network of `random_network` in torch, its trunk in half precision and its tail in float32, as in our graphs.
 
     Args:
         device: "cuda"; "cpu" for a rehearsal, in float32 since processors are slow at half precision.

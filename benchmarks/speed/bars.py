@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 __all__ = ["bars"]
 
 WIDTH, LINE, HEAD, LABELS, FIGURES = 860, 26, 40, 330, 130
-COLOURS = {"ours": "#1a7f5a", "torch": "#9a6700", "peer": "#6e7781"}
+COLOURS = {"ours": "#1a7f5a", "slim": "#5fb894", "torch": "#9a6700", "peer": "#6e7781"}
 TEXT = "#6e7781"  # legible on white and on black
 
 

@@ -17,7 +17,7 @@ class Contender:
     """One way to get a verdict.
 
     Attributes:
-        family: "ours", "torch" or "peer".
+        family: "ours", "slim" (ours too, of lower ranks), "torch" or "peer".
         opener: `module:function` for benchmarks.speed.worker, with its arguments.
         python: The interpreter of its environment.
         packages: What must be installed for it; their dependencies count as well.
@@ -40,24 +40,24 @@ OF_BACKEND = {"openvino": ("openvino",), "onnxruntime": ("onnxruntime",), "tenso
 
 
 def of_bundle(path: str, precision: str, backend: str, label: str = "") -> Contender:
-    """A precision of a bundle on a backend, through an Inspector."""
+    """A precision of a bundle on a backend, through an Inspector; the label "slim" says that its ranks are lower."""
     return Contender(
         name=" ".join(filter(None, ("edge-ad", backend, precision, label))),
-        family="ours",
+        family="slim" if label == "slim" else "ours",
         opener="benchmarks.speed.openers:inspector",
         arguments={"bundle": path, "precision": precision, "backend": backend},
         packages=(*RUNTIME, *OF_BACKEND[backend]),
     )
 
 
-def of_torch(method: str, *, compiled: bool) -> Contender:
-    """The method's network in PyTorch."""
+def of_torch(method: str, options: dict[str, Any], *, compiled: bool) -> Contender:
+    """The method's network in PyTorch, with these options instead of the defaults."""
     name = "torch_compiled" if compiled else "torch_eager"
     return Contender(
         name="torch.compile" if compiled else "torch eager",
         family="torch",
         opener=f"benchmarks.speed.openers:{name}",
-        arguments={"method": method},
+        arguments={"method": method, "options": options},
         packages=("torch", *RUNTIME),
     )
 

@@ -18,24 +18,24 @@ def inspector(bundle: str, precision: str, backend: str) -> Verdict:
     return Inspector(bundle, precision=precision, backend=backend).inspect
 
 
-def torch_eager(method: str) -> Verdict:
+def torch_eager(method: str, options: dict[str, Any]) -> Verdict:
     """The method in PyTorch, layer by layer, as in the papers' repositories."""
-    return _torch(method, lambda graph: graph)
+    return _torch(method, options, lambda graph: graph)
 
 
-def torch_compiled(method: str) -> Verdict:
+def torch_compiled(method: str, options: dict[str, Any]) -> Verdict:
     """The method through torch.compile."""
     import torch
 
-    return _torch(method, torch.compile)
+    return _torch(method, options, torch.compile)
 
 
-def _torch(method: str, then: Callable[[Any], Any]) -> Verdict:
+def _torch(method: str, options: dict[str, Any], then: Callable[[Any], Any]) -> Verdict:
     import torch
 
-    from benchmarks.speed.random_bundle import random_network
+    from benchmarks.random_bundle import random_network
 
-    graph = then(random_network(method).eval())
+    graph = then(random_network(method, **options))
 
     def verdict(frame: npt.NDArray[np.uint8]) -> float:
         with torch.inference_mode():

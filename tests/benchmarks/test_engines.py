@@ -1,4 +1,4 @@
-"""The engines benchmark, with the real compiler: what it counts, and that its precisions are what they are called."""
+"""The engines benchmark, with the real compiler: what it counts."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import onnx
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.engines import PRECISIONS, _precisions, _random_bundle
+from benchmarks.random_bundle import PRECISIONS
 from edge_ad.bundle import Bundle
-from tests.tiny_bundle import HEIGHT, WIDTH, needs_rtx, replace_graph, tiny_bundle, tiny_graph
+from tests.tiny_bundle import needs_rtx, replace_graph, tiny_bundle
 
 
 @pytest.fixture
@@ -59,27 +56,3 @@ def test_quick_is_one_target(measured: Any, tmp_path: Path) -> None:
     result, _ = measured("--bundles", tiny_bundle(tmp_path / "a.bundle", *PRECISIONS).path, "--quick", "--jobs", 1)
     assert {row["target"] for row in result["engines"]} == {"sm89"}
     assert (result["compiled"], result["weights"]) == (3, "of the bundles")
-
-
-def test_no_precision_falls_back_on_another(tmp_path: Path) -> None:
-    frame = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-    cv2.imwrite(str(tmp_path / "frame.png"), frame)
-    graphs = _precisions(tiny_graph(), [tmp_path / "frame.png"])
-    assert tuple(graphs) == PRECISIONS
-    for precision, reads in {"fp16": onnx.TensorProto.FLOAT16, "int8": onnx.TensorProto.INT8}.items():
-        graph = onnx.load_model_from_string(graphs[precision]).graph
-        kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
-        through = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
-        convolutions = [node for node in graph.node if node.op_type == "Conv"]
-        assert len(convolutions) == 2
-        assert {kinds[through.get(node.input[1], node.input[1])] for node in convolutions} == {reads}
-
-
-@pytest.mark.slow
-def test_a_method_at_its_default_size_gives_a_bundle(tmp_path: Path) -> None:
-    frame = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-    cv2.imwrite(str(tmp_path / "frame.png"), frame)
-    bundle = Bundle(_random_bundle(tmp_path / "simplenet.bundle", "simplenet", [tmp_path / "frame.png"]))
-    assert tuple(bundle.manifest.precisions) == PRECISIONS
-    sizes = [len(bundle.read(bundle.precision(precision).graph)) for precision in PRECISIONS]
-    assert sizes == sorted(sizes, reverse=True)

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks import gpu
 from benchmarks.__main__ import main
 from benchmarks.gpu import probe as probe_module
-from benchmarks.gpu.bundles import default_network, limit_bundle
+from benchmarks.gpu.bundles import METHOD, limit_bundle
 from benchmarks.gpu.measure import Measurement
 from benchmarks.gpu.report import as_text
 from benchmarks.gpu.timing import (
@@ -34,6 +34,7 @@ from benchmarks.gpu.timing import (
 )
 from benchmarks.gpu.torch_peer import TorchPeer
 from benchmarks.gpu.work import Work, count_work
+from benchmarks.random_bundle import random_network
 from edge_ad.backends import runtime_cache, standin
 from edge_ad.backends.cuda import open_device
 from edge_ad.backends.execution import ExecutionOptions
@@ -257,7 +258,7 @@ def test_without_time_everything_is_left_out_by_name(bundle: Bundle, stand_in: G
 
 def test_the_network_in_torch_is_timed_beside() -> None:
     pytest.importorskip("torch")
-    peer = TorchPeer(default_network(128), "cpu")
+    peer = TorchPeer(random_network(METHOD, image_size=128), "cpu")
     assert peer.as_the_papers_time(1, QUICK)["samples"] == 2
     assert peer.from_host(np.zeros((1, 128, 128, 3), np.uint8), QUICK)["p50_ms"] > 0
 
@@ -265,7 +266,7 @@ def test_the_network_in_torch_is_timed_beside() -> None:
 def test_without_torch_a_bundle_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingDependency, match="--bundle"):
-        default_network(128)
+        random_network(METHOD, image_size=128)
 
 
 def test_without_a_gpu_the_command_says_what_is_missing(

@@ -73,6 +73,14 @@ def test_the_ratio_is_that_of_the_fastest_to_the_best_peer() -> None:
     assert "ratio_to_best_peer" not in _ratios(rows[:2])
 
 
+def test_the_ratio_is_given_without_the_slim_ones_too() -> None:
+    rows = [row("a", "ours", 10.0), row("a slim", "slim", 5.0), row("b", "peer", 30.0)]
+    found = _ratios(rows)
+    assert (found["fastest"], found["ratio_to_best_peer"]) == ("a slim", 6.0)
+    assert (found["without_slim"]["fastest"], found["without_slim"]["ratio_to_best_peer"]) == ("a", 3.0)
+    assert "without_slim" not in _ratios([rows[0], rows[2]])
+
+
 def test_the_table_and_the_plot_name_every_contender() -> None:
     rows = [row("a <b>", "ours", 10.0), {"name": "d", "family": "peer", "failure": "first\nit fell"}]
     machine = {"processor": "p", "cores": 2, "system": "s"}
@@ -83,9 +91,14 @@ def test_the_table_and_the_plot_name_every_contender() -> None:
         "size": [1, 2],
         "rules": vars(SHORT),
         "weights": "random",
+        "remarks": ["One thing."],
         "contenders": rows,
+        **_ratios([*rows, row("s", "slim", 5.0), row("b", "peer", 30.0)]),
     }
     text = as_text(result)
+    assert "\nOne thing.\n" in text
+    assert "\nRatio to best peer: 6 (b).\n" in text.partition("## Without")[0]
+    assert "\nRatio to best peer: 3 (b).\n" in text.partition("## Without")[2]
     assert "| a <b> | 10 | 10 | 10 | 10 | 10 | 10 |" in text
     assert "| d | failed: it fell |" in text
     drawing = ElementTree.fromstring(bars(rows, "t & u"))

@@ -1,0 +1,87 @@
+"""Graphs of random weights with the ranks that `calibrate --slim` chose for trained ones.
+
+Random weights have no low rank; but time depends on shapes alone, and shapes on ranks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from edge_ad.algebra.editor import Array
+from edge_ad.algebra.low_rank import Subspace, find_subspaces, lower_ranks
+from edge_ad.algebra.reduce_rank import reduce_rank, sample_differences
+from edge_ad.algebra.sketch import Sketch
+from edge_ad.errors import CalibrationError
+
+__all__ = ["RANKS_FILE", "ChosenRanks", "chosen_ranks", "slim_graph"]
+
+RANKS_FILE = Path(__file__).with_name("ranks.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenRanks:
+    """Attributes:
+    command: That chose them.
+    data: What they were chosen on.
+    differences, convolutions: Rank by name, as in calibration.slim.Slimmed.
+    """
+
+    command: str
+    data: str
+    differences: dict[str, int]
+    convolutions: dict[str, int]
+
+
+def chosen_ranks(method: str) -> ChosenRanks | None:
+    """Of a method's network at its default size; None where none are kept."""
+    kept = json.loads(RANKS_FILE.read_text()).get(method)
+    return ChosenRanks(**kept) if kept else None
+
+
+def slim_graph(content: bytes, ranks: ChosenRanks, frame: npt.NDArray[np.uint8]) -> bytes:
+    """A float32 graph after `optimise` with its differences and convolutions in these ranks.
+
+    Args:
+        frame: (height, width, 3) of the camera's size, on which responses are measured.
+
+    Raises:
+        CalibrationError: The graph has no such differences or convolutions.
+    """
+    model = onnx.load_from_string(content)
+    differences = sample_differences(model, [frame])
+    sketches = {
+        name: _random_sketch(differences[name].shape[-1], rank)
+        for name, rank in ranks.differences.items()
+        if name in differences
+    }
+    reduce_rank(model, sketches)
+    measured = find_subspaces(model, [frame])
+    subspaces = {name: _of_rank(measured[name], rank) for name, rank in ranks.convolutions.items() if name in measured}
+    lowered = lower_ranks(model, subspaces, missed=0.0)
+    got = {name: one.rank for name, one in sketches.items()} | lowered
+    if got != ranks.differences | ranks.convolutions:
+        raise CalibrationError(
+            "The ranks are those of another graph.",
+            expected=ranks.differences | ranks.convolutions,
+            got=got,
+            fix=f"choose them again: {ranks.command}",
+        )
+    slim: bytes = model.SerializeToString()
+    return slim
+
+
+def _random_sketch(channels: int, rank: int) -> Sketch:
+    axes: Array = np.linalg.qr(np.random.default_rng(rank).standard_normal((channels, rank)))[0]
+    return Sketch(directions=axes.astype(np.float32), constant=0.0, error=0.0)
+
+
+def _of_rank(subspace: Subspace, rank: int) -> Subspace:
+    """As if nothing lay outside its first axes."""
+    return dataclasses.replace(subspace, missed=(np.arange(len(subspace.missed)) < rank).astype(np.float64))
