@@ -27,7 +27,9 @@ peers: .peers/.installed
 .peers/.installed: benchmarks/peers/requirements.txt
 	'$(PYTHON)' -m venv --clear .peers
 	.peers/bin/python -m pip install -q -r $<
-	.peers/bin/python -m benchmarks.peers.models efficientad-s .peers/models/efficientad-s
+	for method in efficientad-s supersimplenet; do \
+		.peers/bin/python -m benchmarks.peers.models $$method .peers/models/$$method || exit 1; \
+	done
 	@touch $@
 
 lint: $(STAMP)

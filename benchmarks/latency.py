@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.environment import MODELS_OF_METHOD, peer_contenders
+from benchmarks.peers.environment import METHODS_OF_PEERS, peer_contenders
 from benchmarks.speed import options_of
 from benchmarks.speed.bars import bars
 from benchmarks.speed.contenders import Contender, of_bundle, of_torch
@@ -123,7 +123,7 @@ def _torch(arguments: argparse.Namespace) -> list[Contender]:
 
 
 def _peers(arguments: argparse.Namespace) -> list[Contender]:
-    if arguments.method not in MODELS_OF_METHOD:
+    if arguments.method not in METHODS_OF_PEERS:
         return []
     return peer_contenders(arguments.method, quick=arguments.quick)
 
@@ -136,10 +136,10 @@ def _remarks(arguments: argparse.Namespace) -> list[str]:
             f"Slim has random weights too, in the ranks that `{ranks.command}` chose on {ranks.data}; what these ranks "
             "cost in accuracy is in benchmarks/results/algebra.md and accuracy.md."
         )
-    if arguments.peers and arguments.method not in MODELS_OF_METHOD:
+    if arguments.peers and arguments.method not in METHODS_OF_PEERS:
         remarks.append(
             f"There is no peer: anomalib, which `make peers` installs, does not have {arguments.method}. Methods with "
-            f"peers: {', '.join(MODELS_OF_METHOD)}."
+            f"peers: {', '.join(METHODS_OF_PEERS)}."
         )
     return remarks
 

@@ -9,10 +9,10 @@ from benchmarks.speed.contenders import Contender
 from benchmarks.speed.race import ROOT
 from edge_ad.errors import MissingDependency
 
-__all__ = ["MODELS_OF_METHOD", "PEERS", "peer_contenders"]
+__all__ = ["METHODS_OF_PEERS", "PEERS", "peer_contenders"]
 
 PEERS = ROOT / ".peers"
-MODELS_OF_METHOD = {"efficientad-s": "efficientad-s", "efficientad-m": "efficientad-m"}
+METHODS_OF_PEERS = ("efficientad-s", "efficientad-m", "supersimplenet")
 """Our methods that a peer has too."""
 
 _FORMS = {
@@ -40,7 +40,7 @@ def peer_contenders(method: str, *, quick: bool) -> list[Contender]:
         raise MissingDependency(
             "The peers are not installed.", expected=PEERS, got="nothing there", fix="make peers, or leave out --peers"
         )
-    models = PEERS / "models" / MODELS_OF_METHOD[method]
+    models = PEERS / "models" / method
     _make_models(python, models, method)
     return [
         Contender(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import ast
 import dataclasses
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import latency
 from benchmarks.latency import _ratios, as_text
 from benchmarks.peers import environment
 from benchmarks.speed.bars import bars
@@ -114,6 +117,19 @@ def test_without_peers_the_command_that_brings_them_is_told(monkeypatch: pytest.
     monkeypatch.setattr(environment, "PEERS", tmp_path)
     with pytest.raises(MissingDependency, match="make peers"):
         environment.peer_contenders("efficientad-s", quick=True)
+
+
+def test_a_method_without_peers_says_so() -> None:
+    given = argparse.Namespace(method="simplenet", bundle=[], peers=True, quick=True)
+    assert latency._peers(given) == []
+    [remark] = latency._remarks(given)
+    assert "There is no peer: anomalib, which `make peers` installs, does not have simplenet." in remark
+
+
+def test_the_peers_environment_makes_the_models_of_every_method_it_is_asked_for() -> None:
+    tree = ast.parse(Path("benchmarks/peers/models.py").read_text())  # it imports what only .peers has
+    [models] = [node.value for node in tree.body if isinstance(node, ast.AnnAssign) and node.target.id == "MODELS"]
+    assert tuple(key.value for key in models.keys) == environment.METHODS_OF_PEERS
 
 
 def test_a_contender_is_told_as_json() -> None:
