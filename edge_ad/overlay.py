@@ -1,7 +1,8 @@
 """Draw an inspection over its image: heat where it matters, an outline of what exceeds the threshold, a verdict strip.
 
 Heat is scaled by the threshold, not by the image's own maximum: a normal part stays as the camera saw it,
-and two overlays of one bundle can be compared.
+and two overlays of one bundle can be compared. A score may come from more than the map shows, such as the map before
+its blur or a head of its own: then the hottest place of a rejected part stands for its score.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def _enlarge(region: Region, factor: int) -> Region:
 def draw_heat(image: Image, inspection: Inspection) -> Image:
     """A copy of the image with heat, outline and corner marks; same size, and untouched where the map is quiet."""
     drawn = check_image(image).copy()
-    levels = _levels(inspection.anomaly_map, inspection.threshold)
+    levels = _levels(inspection)
     if levels.max() <= QUIET:
         return drawn
     levels = cv2.resize(levels, drawn.shape[1::-1], interpolation=cv2.INTER_LINEAR).astype(np.float32, copy=False)
@@ -96,14 +97,18 @@ def draw_heat(image: Image, inspection: Inspection) -> Image:
     return drawn
 
 
-def _levels(anomaly_map: npt.NDArray[np.float32], threshold: float) -> npt.NDArray[np.float32]:
-    """The map with its typical value at 0 and the threshold at 1, whatever its unit and sign."""
+def _levels(inspection: Inspection) -> npt.NDArray[np.float32]:
+    """The map with its typical value at 0 and the threshold at 1, whatever its unit and sign; above 1 if rejected."""
+    anomaly_map, threshold = inspection.anomaly_map, inspection.threshold
     typical = float(np.median(anomaly_map))
     if typical >= threshold:
         typical = float(anomaly_map.min())
     if typical >= threshold:
         return np.full(anomaly_map.shape, FULL, np.float32)
     levels = (anomaly_map - np.float32(typical)) / np.float32(threshold - typical)
+    highest = float(levels.max())
+    if inspection.is_anomalous and 0 < highest <= 1:
+        levels = levels * np.float32((inspection.score - typical) / (threshold - typical) / highest)
     return np.asarray(levels, np.float32)
 
 

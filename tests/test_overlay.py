@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -64,6 +66,18 @@ def test_above_the_threshold_the_region_is_red_and_nothing_else_is_touched():
     assert inside > 0.1 and elsewhere == 0
     blue, green, red = (int(value) for value in drawn[51, 77])
     assert red > GREY + 30 and green < GREY - 30 and blue < GREY - 30
+
+
+@pytest.mark.parametrize("peak", [0.2, 0.9])
+def test_a_rejected_part_whose_map_stays_below_the_threshold_shows_its_hottest_place(peak):
+    """The score is of the map before its blur, or of a head of its own."""
+    image = plain(200, 300)
+    told = dataclasses.replace(inspection(image, peak=peak), score=4.0)
+    assert np.array_equal(
+        draw_heat(image, told), draw_heat(image, dataclasses.replace(inspection(image, peak=4.0), regions=()))
+    )
+    nowhere = dataclasses.replace(told, anomaly_map=np.zeros_like(told.anomaly_map))
+    assert np.array_equal(draw_heat(image, nowhere), image)
 
 
 def test_the_outline_lies_on_the_threshold():
