@@ -27,6 +27,10 @@ _FLAGS = (
 _KEYS = {"Enter": 13, "Tab": 9, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39, "End": 35}
 
 
+class CallFailed(AssertionError):
+    """The browser does not do it, such as while a page gives way to the next."""
+
+
 class Browser:
     """A browser with a profile of its own.
 
@@ -77,7 +81,8 @@ class Browser:
         message = {"id": number, "method": method, "params": parameters, **({"sessionId": session} if session else {})}
         os.write(self._to, json.dumps(message).encode() + b"\0")
         found = answer.get(timeout=PATIENCE_S)
-        assert "error" not in found, f"{method}: {found['error']}"
+        if "error" in found:
+            raise CallFailed(f"{method}: {found['error']}")
         result: dict[str, Any] = found["result"]
         return result
 
@@ -168,7 +173,10 @@ class Tab:
         """Wait until an expression is true; returns its value. While a page loads, it may raise."""
         deadline = time.monotonic() + timeout_s
         while True:
-            found = self._evaluate(expression)
+            try:
+                found = self._evaluate(expression)
+            except CallFailed as failure:
+                found = {"exceptionDetails": str(failure)}
             if "exceptionDetails" not in found and (value := found["result"].get("value")):
                 return value
             assert time.monotonic() < deadline, f"{expression} did not come true: {found}; {self.complaints}"

@@ -9,6 +9,7 @@ import pytest
 from edge_ad.station.station import Station
 from tests.station.browser import Browser, Tab
 from tests.station.conftest import MakeStation
+from tests.station.made import until
 from tests.station.shown import Open, browser, line, needs_chromium, page, shows
 from tests.station.taught import GREYS, THRESHOLD, judge, set_threshold, show_greys
 from tests.station.test_http import Client
@@ -102,6 +103,7 @@ def test_everything_is_of_the_camera_that_is_chosen(browser: Browser, station: M
     made = station(two + side)
     judge(made, 5)
     assert made.trigger("part-s", camera="side")[0].wait(30)
+    until(lambda: made.images.kept == 6, "every picture kept")
     assert made.http is not None
     tab = browser.open(f"http://127.0.0.1:{made.http.port}/")
     shows(tab, "#facts", "part-4")

@@ -121,7 +121,8 @@ export const milliseconds = (value) =>
       : `${value >= 100 ? value.toFixed(0) : value.toFixed(1)} ms`;
 export const gibibytes = (bytes) => `${(bytes / 2 ** 30).toFixed(bytes < 2 ** 30 ? 2 : 1)} GiB`;
 export const clock = (time) => new Date(time).toLocaleTimeString("en-GB");
-export const moment = (time) => new Date(time).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
+export const moment = (time, timeStyle = "short") =>
+  new Date(time).toLocaleString("en-GB", { dateStyle: "medium", timeStyle });
 export const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 export const named = (verdict) => verdict.part_id ?? `verdict ${verdict.verdict_id ?? verdict.id}`;
 

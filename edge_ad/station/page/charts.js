@@ -161,9 +161,9 @@ export function drawScores(place, trend, thresholds) {
     );
     return [
       s("defs", {}, clip),
-      normal,
       ...grid,
       curves,
+      normal,
       path("limit", steps(thresholds, trend, axis, y, width)),
       ...axis.marks,
     ];
@@ -227,7 +227,7 @@ export function drawRecent(place, verdicts, room, height01) {
 export const MARGIN = 14; // half of the slider's thumb: what it stands on is what it means
 
 // Scores of recorded parts, split by the threshold that is tried.
-export function drawHistogram(place, { counts, low, high, now, then, marks, label }) {
+export function drawHistogram(place, { counts, low, high, isOpen, now, then, marks, label }) {
   draw(place, label, (width, height) => {
     const base = height - 34,
       x = scale(low, high, MARGIN, width - MARGIN),
@@ -274,6 +274,7 @@ export function drawHistogram(place, { counts, low, high, now, then, marks, labe
       line("now", was, 0, was, base),
       line("then", at, 0, at, base + 4),
       text(`label ${side}`, at + (side ? -7 : 7), 12, score(then, now)),
+      ...(isOpen ? [text("end", width - MARGIN, base - ((base - 16) * counts.at(-1)) / most - 5, "and higher")] : []),
       ...signs,
       ...numbers,
     ];

@@ -1,11 +1,12 @@
 // Recorded parts: rejects, faults and those accepted ones whose picture was kept; and one of them in full.
 
-import { $, ask, clock, milliseconds, moment, named, query, score, tabs, terms } from "./base.js";
+import { $, ask, milliseconds, moment, named, query, score, tabs, terms } from "./base.js";
 import { WORDS, markButtons, partCard } from "./cards.js";
 
 const PAGE = 24,
   IDLE_MS = 15_000;
 const SEARCHED = 1000; // accepted parts that are looked through for a picture
+const WRITTEN_MS = 10_000; // within so long a picture is written
 const KINDS = [
   ["anomalous", "Rejected"],
   ["fault", "Faults"],
@@ -42,7 +43,9 @@ async function load(more = false) {
   try {
     const page = await ask(query("/api/verdicts", values));
     if (turn !== asked) return;
-    const found = isSampled ? page.verdicts.filter(({ image }) => image).slice(0, PAGE) : page.verdicts;
+    const found = isSampled
+      ? page.verdicts.filter(({ image }) => image).slice(0, PAGE)
+      : page.verdicts.map((told) => (Date.now() - Date.parse(told.time) < WRITTEN_MS ? onItsWay(told) : told));
     if (!more) {
       fresh = [];
       $("newer").hidden = true;
@@ -72,7 +75,13 @@ let fresh = []; // judged meanwhile, the newest last
 export function addVerdict(verdict) {
   if (part || kind === "good" || verdict.camera !== camera || verdict.verdict !== kind) return;
   if (!shown.some(({ id }) => id === verdict.id))
-    fresh.push({ ...verdict, image: verdict.sequence === null ? null : undefined });
+    fresh.push(onItsWay(verdict));
+}
+
+// A part that was just judged: its picture may not be written yet, and is not known to be missing.
+function onItsWay(verdict) {
+  const isKept = verdict.sequence !== null && verdict.verdict !== "good";
+  return isKept && !verdict.image ? { ...verdict, image: undefined } : verdict;
 }
 
 // By themselves they come only where nobody is at work: a card must not move from under a finger.
@@ -129,7 +138,7 @@ function showOpen() {
         ? "–"
         : `${score(open.score, threshold)}, threshold ${score(threshold, threshold)} (version ${open.threshold_version})`,
     ],
-    ["Triggered", `${moment(open.time)}, ${clock(open.time)}`],
+    ["Triggered", moment(open.time, "medium")],
     ...(open.reason ? [["Fault", open.reason]] : []),
     ["Camera and recipe", `${open.camera}, ${open.recipe}`],
     ["Trigger", `${open.trigger_id}, verdict ${open.id}`],

@@ -226,6 +226,7 @@ function histogram(found) {
     counts,
     low,
     high,
+    isOpen: ordered.at(-1) > high,
     now: told.model.threshold,
     then: chosen,
     marks: told.marks,
