@@ -78,13 +78,13 @@ class CameraFeed:
                 f"Camera {self.name} runs free: it cannot be triggered.",
                 expected=f'trigger = "software" or a line in [cameras.{self.name}]',
             )
-        if self._stopping.is_set():
-            raise TriggerRefused(f"Camera {self.name} is being stopped.")
         if self._ledger.recorder.failure:
             raise TriggerRefused(
                 "The record cannot be written, so no verdict can be given.", got=self._ledger.recorder.failure
             )
         with self._lock:
+            if self._stopping.is_set():
+                raise TriggerRefused(f"Camera {self.name} is being stopped.")
             ticket = self._ledger.open(self.name, part_id)
             if not self.settings.takes_software_triggers:
                 self._announced.append(ticket)
@@ -117,7 +117,8 @@ class CameraFeed:
 
     def stop(self) -> None:
         """Take no more triggers and, free-running, no more frames; what was triggered is still read."""
-        self._stopping.set()
+        with self._lock:  # whoever triggers at this moment has its ticket, or is refused
+            self._stopping.set()
 
     def close(self) -> None:
         """Release the camera."""

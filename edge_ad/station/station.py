@@ -34,6 +34,7 @@ from edge_ad.station.watch import Watch
 __all__ = ["Station"]
 
 _RECIPE = "recipe"  # under this name the record remembers the one that was chosen last
+_LONGEST_PART_ID = 256
 _COURIERS_S = 3.0  # publishers have this long at a stop; what they did not deliver is delivered after the next start
 
 _log = logging.getLogger(__name__)
@@ -133,14 +134,21 @@ class Station:
     def trigger(self, part_id: str | None = None, *, camera: str | None = None) -> list[Ticket]:
         """Trigger a camera, or all that can be; never waits. `Ticket.wait` waits for the verdict.
 
+        Args:
+            part_id: At most 256 characters, kept and told as they are.
+
         Raises:
-            TriggerRefused: Not accepted: there is no such camera, it runs free, the station does not run, or the
-                record cannot be written.
+            TriggerRefused: Not accepted: there is no such camera, it runs free, the part id cannot be kept, the station
+                does not run, or the record cannot be written.
         """
         if self._phase != "running":
             raise TriggerRefused("The station does not take triggers now.", expected="running", got=self._phase)
         if camera is not None and camera not in self.feeds:
             raise TriggerRefused(f"There is no camera {camera!r}.", expected=" or ".join(self.feeds), got=camera)
+        if part_id is not None and not _is_name(part_id):
+            raise TriggerRefused(
+                "The part id cannot be kept.", expected="1 to 256 characters of Unicode", got=ascii(part_id)[:100]
+            )
         feeds = [feed for feed in self.feeds.values() if feed.name == camera or not (camera or feed.settings.is_live)]
         if not feeds:
             raise TriggerRefused("No camera of this station takes triggers.", expected="a camera with a trigger")
@@ -258,7 +266,9 @@ class Station:
         self._watch.stop()
         for feed in self.feeds.values():
             feed.close()
-        ended = {"inspector": self.inspecting.stop(timeout_s), "images": self.images.stop(timeout_s)}
+        ended = {"inspector": self.inspecting.stop(timeout_s)}
+        self.ledger.end_all("the station was stopped")  # of a frame that came with the stop, where the inspector hangs
+        ended["images"] = self.images.stop(timeout_s)
         ended |= {f"publisher {courier.name}": courier.stop(_COURIERS_S) for courier in self.couriers}
         ended["recorder"] = self.recorder.stop(timeout_s)
         late = [name for name, in_time in ended.items() if not in_time]
@@ -275,6 +285,14 @@ class Station:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _is_name(part_id: str) -> bool:
+    """Lines send what they like, such as Latin-1 that is no UTF-8: it could neither be kept nor told."""
+    try:
+        return isinstance(part_id, str) and bool(part_id.encode()) and len(part_id) <= _LONGEST_PART_ID
+    except UnicodeEncodeError:
+        return False
 
 
 def _nothing() -> None:

@@ -125,5 +125,5 @@ def _between_ms(first_s: float | None, last_s: float | None) -> float | None:
 def _on_one_line(reason: str | EdgeAdError) -> str:
     """A fault's reason as it is recorded: what happened, and what came where the error says so."""
     if isinstance(reason, EdgeAdError):
-        return reason.what if reason.got is None else f"{reason.what} (got: {reason.got})"
-    return reason
+        reason = reason.what if reason.got is None else f"{reason.what} (got: {reason.got})"
+    return reason.encode(errors="backslashreplace").decode()  # a file's name may be no text

@@ -272,6 +272,7 @@ WRONG = (
     ("POST /api/trigger", "Transfer-Encoding: chunked", "0\r\n\r\n", 413),
     ("POST /api/trigger", f"{JSON}\r\nContent-Length: 3", "{x}", 400),
     ("POST /api/trigger", f"{JSON}\r\nContent-Length: 2", "[]", 400),
+    ("POST /api/trigger", f"{JSON}\r\nContent-Length: 22", r'{"part_id": "G\ud800"}', 400),
     ("POST /api/state", f"{JSON}\r\nContent-Length: 0", "", 405),
     ("DELETE /api/state", "Accept: */*", "", 501),
     ("GET /api/%2e%2e/%2e%2e/etc/passwd", "Accept: */*", "", 404),

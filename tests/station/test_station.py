@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
@@ -74,6 +75,28 @@ def test_every_trigger_ends_once_however_the_camera_fails(station: MakeStation) 
     assert all((verdict.score is None) == (verdict.verdict == FAULT) == bool(verdict.reason) for verdict in verdicts)
     assert sorted(v.number for v in recorded(running)) == list(range(1, 151))
     assert sorted(v.id for v in recorded(running)) == list(range(1, 151))
+
+
+@pytest.mark.parametrize("part_id", ["", "x" * 257, "Geh\udce4use", 4711])
+def test_a_part_id_that_cannot_be_kept_is_refused_and_the_next_part_is_judged(
+    station: MakeStation, part_id: Any
+) -> None:
+    """Latin-1 that comes where UTF-8 is expected is no text."""
+    running = station()
+    with pytest.raises(TriggerRefused, match="part id cannot be kept"):
+        running.trigger(part_id)
+    (verdict,) = ends(running.trigger("Gehäuse \0"))
+    assert recorded(running) == [verdict] and verdict.part_id == "Gehäuse \0"
+
+
+def test_a_reason_that_is_no_text_is_recorded_all_the_same(station: MakeStation, tmp_path: Path) -> None:
+    (tmp_path / "shown").mkdir()
+    (tmp_path / "shown" / os.fsdecode(b"G\xe4nge.png")).write_bytes(b"no picture")
+    running = station(CAMERA.replace("synthetic://24x16", f"file://{tmp_path}/shown"))
+    verdicts = ends(running.trigger() + running.trigger())
+    assert {verdict.verdict for verdict in verdicts} == {FAULT}
+    assert [v.reason for v in recorded(running)] == [verdict.reason for verdict in verdicts]
+    assert any("G\\udce4nge.png" in verdict.reason for verdict in verdicts)
 
 
 def test_a_black_image_is_a_fault_and_its_image_is_kept(station: MakeStation) -> None:

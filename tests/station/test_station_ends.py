@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,6 +34,29 @@ def test_a_stop_finishes_what_was_triggered_and_takes_no_more(station: MakeStati
         running.trigger()
     with Reader(running.settings.record.folder) as reader:
         assert len(list(reader.verdicts(Query()))) == 60
+
+
+def test_who_triggers_while_it_stops_has_a_verdict_or_is_refused(station: MakeStation) -> None:
+    running, tickets, refused = station(), [], threading.Event()
+
+    def line() -> None:
+        while not refused.is_set():
+            try:
+                tickets.extend(running.trigger())
+            except TriggerRefused:
+                refused.set()
+            time.sleep(0)
+
+    lines = [threading.Thread(target=line) for _ in range(4)]
+    for thread in lines:
+        thread.start()
+    until(lambda: len(tickets) > 50)
+    assert running.stop()
+    for thread in lines:
+        thread.join()
+    assert all(ticket.verdict for ticket in tickets)
+    with Reader(running.settings.record.folder) as reader:
+        assert sorted(v.number for v in reader.verdicts(Query())) == list(range(1, len(tickets) + 1))
 
 
 def test_what_a_stop_cannot_finish_in_time_ends_in_faults(station: MakeStation) -> None:

@@ -253,6 +253,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
         try:
             tree = json.loads(content or b"{}")
+            json.dumps(tree, ensure_ascii=False).encode()  # half a surrogate pair is JSON, and no text that can be kept
         except (ValueError, RecursionError) as exc:
             raise HttpError(HTTPStatus.BAD_REQUEST, "The body is not JSON.", got=str(exc)) from exc
         if not isinstance(tree, dict):
