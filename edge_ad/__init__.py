@@ -3,6 +3,8 @@
 The runtime needs numpy, OpenCV and ONNX Runtime (or TensorRT); torch and onnx are for training and building.
 """
 
+import os
+
 from edge_ad.bundle import Bundle
 from edge_ad.errors import EdgeAdError
 from edge_ad.frame import Frame
@@ -23,3 +25,7 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# From 1.31 on, ONNX Runtime's builds tell their makers over the network what they run, unless this is set before they
+# are imported. A station tells nobody.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +29,15 @@ def convolve(planes: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) 
     padded = np.pad(planes, ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
     return np.einsum("nchwyx,kcyx->nkhw", windows, weights)
+
+
+def test_its_makers_are_not_told_what_runs_unless_somebody_wants_it(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry keeps its device's identity, and what it has not sent yet, in the cache folder."""
+    code = f"from edge_ad import Inspector\nInspector({str(tiny_bundle.path)!r}, backend='onnxruntime').close()"
+    bare = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    home = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home" / ".cache")}
+    subprocess.run([sys.executable, "-c", code], env={**bare, **home}, check=True)
+    assert not (tmp_path / "home").exists()
 
 
 def test_the_graph_is_what_numpy_computes(tiny_bundle: Bundle) -> None:
