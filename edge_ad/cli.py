@@ -228,6 +228,7 @@ def _add_inspect(commands: Any) -> None:
     parser = _command(commands, "inspect", "give verdicts on images, a video or a camera", _inspect)
     parser.add_argument("bundle", type=Path, help="bundle directory")
     parser.add_argument("source", help="image, folder of images, video or camera, at the bundle's camera size")
+    parser.add_argument("--tiled", action="store_true", help="cut larger frames into tiles of the bundle's camera size")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="write an overlay of every frame")
     _add_runtime_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")

@@ -22,6 +22,7 @@ class Progress:
 
     def __init__(self, what: str, total: int, done: int = 0) -> None:
         self.what, self.total, self.done = what, total, done
+        self._resumed = done
         self._started = self._last_line = time.monotonic()
         self._bar = None
         if sys.stderr.isatty():
@@ -43,7 +44,9 @@ class Progress:
     def _line(self, **shown: object) -> None:
         figures = " ".join(f"{name}={value}" for name, value in shown.items())
         seconds = time.monotonic() - self._started
-        print(f"{self.what}: {self.done}/{self.total} {seconds:.0f} s {figures}".rstrip(), file=sys.stderr, flush=True)
+        rate = f"{(self.done - self._resumed) / seconds:.3g}/s" if seconds else ""
+        line = f"{self.what}: {self.done}/{self.total} {seconds:.0f} s {rate} {figures}"
+        print(line.rstrip(), file=sys.stderr, flush=True)
 
     def __enter__(self) -> Progress:
         return self

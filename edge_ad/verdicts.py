@@ -1,72 +1,156 @@
-"""`edge-ad inspect BUNDLE SOURCE`: a verdict on every frame of a source, as lines or as JSON."""
+"""`edge-ad inspect BUNDLE SOURCE`: a verdict on every frame of a source, as lines or as JSON.
+
+Image files are read and decoded by threads while the network runs. One inspector on all cores does the inspecting:
+inspectors of one core each were no faster with OpenVINO and hold the network once per core.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+import os
+import sys
+import threading
+from collections.abc import Callable, Generator
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
-from edge_ad.cameras import Source, open_source
-from edge_ad.errors import FrameFault
+from edge_ad.ahead import in_order
+from edge_ad.cameras import ImageFiles, Source, open_source
+from edge_ad.errors import EdgeAdError, FrameError, FrameFault, SourceError, UnreadableImage
 from edge_ad.frame import Frame
 from edge_ad.inspection import Inspection
 from edge_ad.inspector import Inspector
 from edge_ad.overlay import save_overlay
+from edge_ad.progress import Progress
+from edge_ad.tiled import TiledInspector
 
 __all__ = ["run"]
 
+Look: TypeAlias = Callable[[Frame], Inspection]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    """What came of one frame: an inspection, or why there is none."""
+
+    name: str
+    sequence: int
+    result: Inspection | EdgeAdError
+
+    @property
+    def verdict(self) -> str:
+        if isinstance(self.result, EdgeAdError):
+            return "fault"
+        return "ANOMALOUS" if self.result.is_anomalous else "good"
+
+    def as_json(self) -> str:
+        result = self.result
+        told = {"fault": type(result).__name__} if isinstance(result, EdgeAdError) else result.to_json()
+        return json.dumps({"frame": self.name, "sequence": self.sequence, **told})
+
+    def as_text(self) -> str:
+        if isinstance(self.result, EdgeAdError):
+            told = self.result.what
+        else:
+            score, threshold = self.result.score, self.result.threshold
+            told = f"score {score:.4g} (threshold {threshold:.4g}) {self.result.latency_ms:.1f} ms"
+        return f"{self.name} #{self.sequence}: {self.verdict:<9} {told}"
+
 
 def run(arguments: argparse.Namespace) -> int:
-    """Inspect until the source ends; a camera has no end but Ctrl-C. Returns 0 whatever the verdicts are."""
+    """Inspect until the source ends; a camera has no end but Ctrl-C. Returns 0 whatever the verdicts are.
+
+    Raises:
+        SourceError: Image files that are unreadable or of the wrong size, once all the others have their verdicts.
+    """
     counts = {"good": 0, "ANOMALOUS": 0, "fault": 0}
+    first_fault: _Outcome | None = None
     with (
         open_source(arguments.source) as source,
         Inspector(arguments.bundle, precision=arguments.precision, backend=arguments.backend) as inspector,
+        closing(_outcomes(source, inspector, arguments)) as outcomes,
+        _progress(source) as progress,
     ):
         try:
-            for outcome in _outcomes(source):
-                counts[_report(outcome, inspector, arguments)] += 1
+            for outcome in outcomes:
+                counts[outcome.verdict] += 1
+                if outcome.verdict == "fault":
+                    first_fault = first_fault or outcome
+                print(outcome.as_json() if arguments.json else outcome.as_text(), flush=True)
+                if progress is not None:
+                    progress.step()
         except KeyboardInterrupt:
             if source.total is not None:
                 raise
-        if not arguments.json:
-            faults = f", {counts['fault']} faults" if counts["fault"] else ""
-            verdicts = f"{counts['good']} good, {counts['ANOMALOUS']} anomalous{faults}"
-            print(f"{verdicts}; {inspector.precision} on {inspector.backend}")
+    if not arguments.json:
+        faults = f", {counts['fault']} faults" if counts["fault"] else ""
+        verdicts = f"{counts['good']} good, {counts['ANOMALOUS']} anomalous{faults}"
+        print(f"{verdicts}; {inspector.precision} on {inspector.backend}")
+    if first_fault is not None and isinstance(source, ImageFiles):
+        raise _without_verdict(counts["fault"], source.total, first_fault)
     return 0
 
 
-def _outcomes(source: Source) -> Iterator[Frame | FrameFault]:
+def _progress(source: Source) -> Progress | nullcontext[None]:
+    """For many images whose verdicts go elsewhere: lines on a terminal are progress enough."""
+    if source.total in (None, 1) or sys.stdout.isatty():
+        return nullcontext()
+    return Progress("inspecting", source.total)
+
+
+def _without_verdict(count: int, total: int, first: _Outcome) -> SourceError:
+    error = first.result
+    assert isinstance(error, EdgeAdError)
+    return SourceError(
+        f"{count} of {total} images got no verdict, {first.name} the first: {error.what}",
+        expected=error.expected,
+        got=error.got,
+        fix=error.fix,
+    )
+
+
+def _outcomes(source: Source, inspector: Inspector, arguments: argparse.Namespace) -> Generator[_Outcome, None, None]:
+    look: Look = TiledInspector(inspector).inspect if arguments.tiled else inspector.inspect
+    save = Path(arguments.save) if arguments.save else None
+    if isinstance(source, ImageFiles):
+        # Frames to be cut into tiles may be so large that few fit into memory, and reading is a small part of the work.
+        return _of_files(source, look, save, 2 if arguments.tiled else max(2, os.cpu_count() or 2))
+    return _of_stream(source, look, save)
+
+
+def _of_files(files: ImageFiles, look: Look, save: Path | None, threads: int) -> Generator[_Outcome, None, None]:
+    """One image is inspected at a time, while the other threads read theirs or draw overlays."""
+    inspecting = threading.Lock()
+
+    def work(sequence: int) -> _Outcome:
+        name = files.paths[sequence].name
+        try:
+            frame = files.read(sequence)
+            with inspecting:
+                inspection = look(frame)
+        except (UnreadableImage, FrameError) as error:
+            return _Outcome(name=name, sequence=sequence, result=error)
+        if save:
+            save_overlay(save, frame, inspection)
+        return _Outcome(name=name, sequence=sequence, result=inspection)
+
+    return in_order(work, range(files.total), threads=threads)
+
+
+def _of_stream(source: Source, look: Look, save: Path | None) -> Generator[_Outcome, None, None]:
     frames = iter(source)
     while True:
         try:
-            yield next(frames)
+            frame = next(frames)
         except StopIteration:
             return
         except FrameFault as fault:
-            yield fault
-
-
-def _report(outcome: Frame | FrameFault, inspector: Inspector, arguments: argparse.Namespace) -> str:
-    """Print the verdict or fault and return it."""
-    if isinstance(outcome, FrameFault):
-        row = {"frame": outcome.camera, "sequence": outcome.sequence, "fault": type(outcome).__name__}
-        line = f"{outcome.camera} #{outcome.sequence}: fault     {outcome.what}"
-        verdict = "fault"
-    else:
-        inspection = inspector.inspect(outcome)
-        if arguments.save:
-            save_overlay(Path(arguments.save), outcome, inspection)
-        row = {"frame": outcome.camera, "sequence": outcome.sequence, **inspection.to_json()}
-        verdict = "ANOMALOUS" if inspection.is_anomalous else "good"
-        line = _line(outcome, verdict, inspection)
-    print(json.dumps(row) if arguments.json else line, flush=True)
-    return verdict
-
-
-def _line(frame: Frame, verdict: str, inspection: Inspection) -> str:
-    return (
-        f"{frame.camera} #{frame.sequence}: {verdict:<9} score {inspection.score:.4g} "
-        f"(threshold {inspection.threshold:.4g}) {inspection.latency_ms:.1f} ms"
-    )
+            yield _Outcome(name=fault.camera, sequence=fault.sequence, result=fault)
+            continue
+        inspection = look(frame)
+        if save:
+            save_overlay(save, frame, inspection)
+        yield _Outcome(name=frame.camera, sequence=frame.sequence, result=inspection)

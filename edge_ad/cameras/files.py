@@ -17,10 +17,14 @@ _COUNT_SLACK = 0.01  # containers without an index estimate their frame count fr
 
 
 class ImageFiles:
-    """Image files, one frame each; `camera` is the file's name, `timestamp_ns` its time of modification."""
+    """Image files, one frame each; `camera` is the file's name, `timestamp_ns` its time of modification.
+
+    Attributes:
+        paths: Of the files, in order.
+    """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = tuple(paths)
+        self.paths = tuple(paths)
         self._closed = False
 
     @staticmethod
@@ -46,14 +50,22 @@ class ImageFiles:
 
     @property
     def total(self) -> int:
-        return len(self._paths)
+        return len(self.paths)
 
     def __iter__(self) -> Iterator[Frame]:
         """Raises UnreadableImage at the first file that cannot be decoded."""
-        for sequence, path in enumerate(self._paths):
-            _check_open(self._closed, path)
-            image = read_image(path)
-            yield Frame(image=image, sequence=sequence, timestamp_ns=path.stat().st_mtime_ns, camera=path.name)
+        return map(self.read, range(self.total))
+
+    def read(self, sequence: int) -> Frame:
+        """The frame of the file with this number; several threads may read at a time.
+
+        Raises:
+            UnreadableImage: It is missing, or cannot be decoded.
+        """
+        path = self.paths[sequence]
+        _check_open(self._closed, path)
+        image = read_image(path)
+        return Frame(image=image, sequence=sequence, timestamp_ns=path.stat().st_mtime_ns, camera=path.name)
 
     def close(self) -> None:
         """Stop reading; a second call does nothing."""
