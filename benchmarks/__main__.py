@@ -18,6 +18,7 @@ from benchmarks import (
     latency,
     limit,
     paper_tables,
+    scale,
     station,
     supervised,
 )
@@ -39,6 +40,7 @@ def main() -> int:
         "limit": limit,
         "kill": kill,
         "paper-tables": paper_tables,
+        "scale": scale,
         "station": station,
         "supervised": supervised,
     }

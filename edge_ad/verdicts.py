@@ -27,14 +27,20 @@ from edge_ad.overlay import save_overlay
 from edge_ad.progress import Progress
 from edge_ad.tiled import TiledInspector
 
-__all__ = ["run"]
+__all__ = ["Outcome", "inspect_files", "run"]
 
 Look: TypeAlias = Callable[[Frame], Inspection]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Outcome:
-    """What came of one frame: an inspection, or why there is none."""
+class Outcome:
+    """What came of one frame.
+
+    Attributes:
+        name: Of the file or camera.
+        sequence: The frame's number.
+        result: An inspection, or why there is none.
+    """
 
     name: str
     sequence: int
@@ -42,16 +48,19 @@ class _Outcome:
 
     @property
     def verdict(self) -> str:
+        """Whether it is "good", "ANOMALOUS" or a "fault"."""
         if isinstance(self.result, EdgeAdError):
             return "fault"
         return "ANOMALOUS" if self.result.is_anomalous else "good"
 
     def as_json(self) -> str:
+        """One line of JSON."""
         result = self.result
         told = {"fault": type(result).__name__} if isinstance(result, EdgeAdError) else result.to_json()
         return json.dumps({"frame": self.name, "sequence": self.sequence, **told})
 
     def as_text(self) -> str:
+        """One line for people."""
         if isinstance(self.result, EdgeAdError):
             told = self.result.what
         else:
@@ -67,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         SourceError: Image files that are unreadable or of the wrong size, once all the others have their verdicts.
     """
     counts = {"good": 0, "ANOMALOUS": 0, "fault": 0}
-    first_fault: _Outcome | None = None
+    first_fault: Outcome | None = None
     with (
         open_source(arguments.source) as source,
         Inspector(arguments.bundle, precision=arguments.precision, backend=arguments.backend) as inspector,
@@ -101,7 +110,7 @@ def _progress(source: Source) -> Progress | nullcontext[None]:
     return Progress("inspecting", source.total)
 
 
-def _without_verdict(count: int, total: int, first: _Outcome) -> SourceError:
+def _without_verdict(count: int, total: int, first: Outcome) -> SourceError:
     error = first.result
     assert isinstance(error, EdgeAdError)
     return SourceError(
@@ -112,35 +121,42 @@ def _without_verdict(count: int, total: int, first: _Outcome) -> SourceError:
     )
 
 
-def _outcomes(source: Source, inspector: Inspector, arguments: argparse.Namespace) -> Generator[_Outcome, None, None]:
+def _outcomes(source: Source, inspector: Inspector, arguments: argparse.Namespace) -> Generator[Outcome, None, None]:
     look: Look = TiledInspector(inspector).inspect if arguments.tiled else inspector.inspect
     save = Path(arguments.save) if arguments.save else None
     if isinstance(source, ImageFiles):
         # Frames to be cut into tiles may be so large that few fit into memory, and reading is a small part of the work.
-        return _of_files(source, look, save, 2 if arguments.tiled else max(2, os.cpu_count() or 2))
+        return inspect_files(source, look, save, 2 if arguments.tiled else max(2, os.cpu_count() or 2))
     return _of_stream(source, look, save)
 
 
-def _of_files(files: ImageFiles, look: Look, save: Path | None, threads: int) -> Generator[_Outcome, None, None]:
-    """One image is inspected at a time, while the other threads read theirs or draw overlays."""
+def inspect_files(files: ImageFiles, look: Look, save: Path | None, threads: int) -> Generator[Outcome, None, None]:
+    """What comes of each file, in order; one that is unreadable or of the wrong size is a fault.
+
+    One image is inspected at a time, while the other threads read theirs or draw overlays.
+
+    Args:
+        save: Folder for overlays.
+        threads: At most as many images are in memory.
+    """
     inspecting = threading.Lock()
 
-    def work(sequence: int) -> _Outcome:
+    def work(sequence: int) -> Outcome:
         name = files.paths[sequence].name
         try:
             frame = files.read(sequence)
             with inspecting:
                 inspection = look(frame)
         except (UnreadableImage, FrameError) as error:
-            return _Outcome(name=name, sequence=sequence, result=error)
+            return Outcome(name=name, sequence=sequence, result=error)
         if save:
             save_overlay(save, frame, inspection)
-        return _Outcome(name=name, sequence=sequence, result=inspection)
+        return Outcome(name=name, sequence=sequence, result=inspection)
 
     return in_order(work, range(files.total), threads=threads)
 
 
-def _of_stream(source: Source, look: Look, save: Path | None) -> Generator[_Outcome, None, None]:
+def _of_stream(source: Source, look: Look, save: Path | None) -> Generator[Outcome, None, None]:
     frames = iter(source)
     while True:
         try:
@@ -148,9 +164,9 @@ def _of_stream(source: Source, look: Look, save: Path | None) -> Generator[_Outc
         except StopIteration:
             return
         except FrameFault as fault:
-            yield _Outcome(name=fault.camera, sequence=fault.sequence, result=fault)
+            yield Outcome(name=fault.camera, sequence=fault.sequence, result=fault)
             continue
         inspection = look(frame)
         if save:
             save_overlay(save, frame, inspection)
-        yield _Outcome(name=frame.camera, sequence=frame.sequence, result=inspection)
+        yield Outcome(name=frame.camera, sequence=frame.sequence, result=inspection)
