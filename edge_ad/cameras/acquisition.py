@@ -219,7 +219,10 @@ class Acquisition:
                 if slot is None:
                     self._asked.put(None)
                     break
-                self._fail(slot, FrameTimeout, f"Trigger {slot.sequence} of {self._name} could not be sent in time.")
+                self._refuse(slot)
+
+    def _refuse(self, slot: Slot) -> None:
+        self._fail(slot, FrameTimeout, f"Trigger {slot.sequence} of {self._name} could not be sent in time.")
 
     # --- losing the source and finding it again ------------------------------------------------------------------
 
@@ -233,9 +236,13 @@ class Acquisition:
 
     def _lose(self, driver: Driver, error: CameraLost) -> None:
         self.state = CameraState(connected=False, lost_since_ns=time.time_ns(), reason=str(error))
-        with self._lock:
+        self._fail_in_flight(FrameLost, error.what)
+        self._lock_or_refuse()
+        try:
             self.driver = None
             self._fail_in_flight(FrameLost, error.what)
+        finally:
+            self._lock.release()
         self._outcomes.count("losses")
         if self._options.reconnect is None:
             self._finish(error)
@@ -269,17 +276,24 @@ class Acquisition:
         return slot.sequence
 
     def _fire_all(self) -> None:
-        while (slot := self._asked.get()) is not None:
-            with self._lock:
-                self._fire(slot)
-
-    def _fire(self, slot: Slot) -> None:
         assert isinstance(self._options.trigger, SoftwareTrigger)
+        latest_s = self._options.trigger.latest_ms / 1e3
+        while (slot := self._asked.get()) is not None:
+            # To restart a dead camera takes seconds, and holds the lock.
+            if self._lock.acquire(timeout=max(0.0, slot.asked_s + latest_s - time.monotonic())):
+                try:
+                    self._fire(slot, latest_s)
+                finally:
+                    self._lock.release()
+            else:
+                self._refuse(slot)
+
+    def _fire(self, slot: Slot, latest_s: float) -> None:
         driver, now_s = self.driver, time.monotonic()
         if driver is None or self._has_ended or self._loss is not None:
             self._fail(slot, FrameLost, f"{self._name} was triggered while it was not there.")
-        elif (now_s - slot.asked_s) * 1e3 > self._options.trigger.latest_ms:
-            self._fail(slot, FrameTimeout, f"Trigger {slot.sequence} of {self._name} could not be sent in time.")
+        elif now_s - slot.asked_s > latest_s:
+            self._refuse(slot)
         elif self._in_flight and not driver.answers_every_trigger:
             self._fail(slot, FrameOverrun, f"{self._name} was triggered before the frame of the trigger before was in.")
         else:

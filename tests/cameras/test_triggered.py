@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 
@@ -115,6 +116,35 @@ def test_a_frame_that_nobody_asked_for_is_counted_and_dropped() -> None:
         driver.trigger = lambda: driver.script.put(capture(1))  # type: ignore[method-assign]
         camera.trigger()
         assert level_of(camera.read().image) == 1
+
+
+def test_a_camera_that_hangs_while_it_is_restarted_keeps_nobody_waiting() -> None:
+    driver, hanging = Scripted(), threading.Event()
+    driver.restart = lambda: hanging.wait(60) and None  # type: ignore[method-assign]
+    with opened(driver, SOFTWARE) as camera:
+        camera.trigger()
+        assert isinstance(outcomes(camera, 1)[0], FrameTimeout)  # there was no frame, and so it is restarted
+        for _ in range(5):
+            camera.trigger()
+        assert {type(outcome) for outcome in outcomes(camera, 5)} == {FrameTimeout}
+        hanging.set()
+        driver.trigger = lambda: driver.script.put(capture(0))  # type: ignore[method-assign]
+        time.sleep(0.05)
+        camera.trigger()
+        assert isinstance(outcomes(camera, 1)[0], Frame)
+
+
+def test_a_camera_that_is_lost_while_a_trigger_hangs_keeps_nobody_waiting() -> None:
+    driver, began, hanging = Scripted(), threading.Event(), threading.Event()
+    driver.trigger = lambda: began.set() or (hanging.wait(60) and None)  # type: ignore[method-assign,func-returns-value]
+    with opened(driver, dataclasses.replace(SOFTWARE, timeout_ms=60_000)) as camera:
+        camera.trigger()
+        assert began.wait(5)
+        for _ in range(5):
+            camera.trigger()
+        driver.script.put(CameraLost("It has gone."))
+        assert [type(outcome) for outcome in outcomes(camera, 6)] == [FrameLost, *[FrameTimeout] * 5]
+        hanging.set()
 
 
 def test_a_camera_that_hangs_while_triggered_keeps_nobody_waiting() -> None:
