@@ -33,6 +33,8 @@ _TYPES = {
 }
 """What is no text, in pyarrow's names."""
 
+_TIMES = ("time", "captured")
+
 
 def export_verdicts(verdicts: Iterable[Verdict], path: Path, *, force: bool = False) -> int:
     """Write verdicts to a .csv or .parquet file, which appears whole or not at all; returns how many.
@@ -89,10 +91,13 @@ def _write_parquet(rows: Iterator[dict[str, Any]], path: Path) -> int:
         raise MissingDependency(
             "pyarrow is not installed.", fix="pip install 'edge-ad[parquet]', or -o FILE.csv"
         ) from exc
-    schema = pyarrow.schema([(name, pyarrow.type_for_alias(_TYPES.get(name, "string"))) for name in COLUMNS])
+    as_text = pyarrow.schema([(name, pyarrow.type_for_alias(_TYPES.get(name, "string"))) for name in COLUMNS])
+    schema, moment = as_text, pyarrow.timestamp("us", tz="UTC")
+    for name in _TIMES:
+        schema = schema.set(schema.get_field_index(name), pyarrow.field(name, moment))
     count = 0
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         while group := list(islice(rows, _ROWS)):
-            writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
+            writer.write_table(pyarrow.Table.from_pylist(group, schema=as_text).cast(schema))
             count += len(group)
     return count

@@ -63,10 +63,11 @@ def replay_record(reader: Reader, query: Query, bundle: Path, precision: str, ba
     """
     with_image = [v for v in reader.verdicts(query) if image_path(reader.folder, reader.uid, v).exists()]
     if not with_image:
+        asked = sum(reader.counts(query).values())
         raise RecordError(
-            "None of these verdicts has its image.",
+            "None of these verdicts has its image." if asked else "There is no such verdict in the record.",
             expected="rejects, faults with a frame or sampled accepts, not given up for the quota",
-            got=f"{sum(reader.counts(query).values())} verdicts without",
+            got=f"{asked} verdicts without" if asked else "none",
         )
     rows = []
     with Inspector(bundle, precision=precision, backend=backend) as inspector:

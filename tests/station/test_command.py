@@ -30,7 +30,7 @@ from edge_ad.station.settings import EXAMPLE
 from edge_ad.station.verdict import ANOMALOUS, FAULT, GOOD
 from tests.golden_bundle import brightness_bundle, spoil_manifest
 from tests.station.conftest import CAMERA
-from tests.station.made import until, verdict_of
+from tests.station.made import EPOCH_NS, until, verdict_of
 
 COMMAND = [sys.executable, "-m", "edge_ad.cli"]
 
@@ -235,6 +235,9 @@ def test_parquet_holds_the_same_with_its_types(history: Path, tmp_path: Path) ->
     table = parquet.read_table(tmp_path / "out.parquet")
     assert tuple(table.column_names) == COLUMNS
     assert table["id"].to_pylist() == [1, 2, 3, 4] and table["score"].to_pylist() == [80.0, 160.0, 240.0, None]
+    times = [EPOCH_NS / 1e9 + number for number in (1, 2, 3, 4)]
+    assert [time.timestamp() for time in table["time"].to_pylist()] == times
+    assert table["captured"].to_pylist()[3] is None
     assert json.loads(table["regions"].to_pylist()[1])[0]["width"] == 3
 
 
