@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_ad.bundle import Bundle
+from edge_ad.cameras import CameraUri
 from edge_ad.station.settings import RecipeSettings, StationSettings
 
 __all__ = ["check_bundles"]
@@ -18,7 +19,8 @@ def check_bundles(settings: StationSettings) -> list[str]:
     """
     checked: dict[Path, Bundle] = {}
     lines = [f"station {settings.name}, record in {settings.record.folder}"]
-    lines += [f"camera {camera.name}: {camera.uri}, {camera.options.trigger}" for camera in settings.cameras]
+    for camera in settings.cameras:  # a password in a URI is not for a log
+        lines.append(f"camera {camera.name}: {CameraUri.parse(camera.uri).name}, {camera.options.trigger}")
     for recipe in settings.recipes.values():
         lines.append(f"recipe {recipe.name}{' (at first)' if recipe.name == settings.recipe else ''}")
         lines += [

@@ -139,6 +139,11 @@ def test_check_example_and_unit_are_printed(edge_ad: EdgeAd, settings_file: Path
     checked = edge_ad("station", settings_file, "--check")
     assert checked.returncode == 0 and "recipe bright (at first)" in checked.stdout
     assert "for 16x24 frames" in checked.stdout
+    settings_file.write_text(
+        settings_file.read_text() + '[cameras.gate]\nuri = "rtsp://me:secret@10.0.0.9/x"\ntrigger = "free-run"\n'
+    )
+    checked = edge_ad("station", settings_file, "--check")
+    assert "camera gate: rtsp://10.0.0.9/x, FreeRun()" in checked.stdout and "secret" not in checked.stdout
     assert edge_ad("station", "--example").stdout == EXAMPLE.read_text()
     unit = edge_ad("station", "--systemd").stdout
     assert "Type=notify" in unit and "WatchdogSec=" in unit and "Restart=always" in unit
