@@ -130,8 +130,8 @@ def _of_search(name: str, row: dict[str, Any]) -> list[str]:
     """What stayed in higher precision and why."""
     state = "keeps to" if row["within_limits"] else "MISSES"
     lines = [
-        f"{name} {state} its budget of {row['budget']:g} points: uses {_used(row['budget_used'])} of it; "
-        f"everything in {name} would use {_used(row['plain']['used'])}"
+        f"{name} {state} its budget of {row['budget']:g} points on {' and '.join(row['judged_on'])}: "
+        f"uses {_used(row['budget_used'])} of it; everything in {name} would use {_used(row['plain']['used'])}"
     ]
     if "slim" in row:
         from calibration.report import slim_sentence

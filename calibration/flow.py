@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from calibration.search import Journal
 from calibration.slim import slim
 from calibration.trunk import load_named
 from edge_ad.backends.onnxruntime import OUTPUTS, answer_frames, open_session
+from edge_ad.backends.openvino import OpenVinoSession
 from edge_ad.bundle import REPORT_FILE, Bundle
 from edge_ad.errors import FrameError, TooFewImages
 from edge_ad.frame import Image, check_image, read_image
@@ -95,10 +97,13 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
         labelled=labelled,
         auroc=image_auroc(reference, labelled) if labelled else None,
     )
+    elsewhere = _openvino(size)
     journals = {
         precision: Journal(
-            _journal_path(bundle, content, judge, f"{precision} {options.budget}"),
-            dataclasses.replace(judge, integer_kernels=precision != "fp8"),
+            _journal_path(bundle, content, judge, f"{precision} {options.budget} {_runtimes(precision, elsewhere)}"),
+            dataclasses.replace(
+                judge, integer_kernels=precision != "fp8", elsewhere=elsewhere if precision == "int8" else None
+            ),
         )
         for precision in (*(["slim"] if options.slim else []), *options.precisions)
     }
@@ -107,6 +112,8 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
     golden = read_golden(bundle)
     entries, answers = dict(bundle.manifest.precisions), dict(golden.answers)
     for precision, graph in graphs.items():
+        if precision in journals:
+            report[precision]["judged_on"] = _runtimes(precision, elsewhere)
         session = reference
         if precision != "fp32":
             session = open_session(graph, f"the {precision} graph", integer_kernels=precision != "fp8")
@@ -128,6 +135,17 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
     for journal in journals.values():
         journal.close()
     return report
+
+
+def _openvino(size: tuple[int, int]) -> Callable[[bytes], Any] | None:
+    """Opens INT8 graphs in OpenVINO, where it is installed: there "auto" serves them."""
+    if importlib.util.find_spec("openvino") is None:
+        return None
+    return lambda graph: OpenVinoSession(graph, (1, *size, 3), "int8")
+
+
+def _runtimes(precision: str, elsewhere: object) -> list[str]:
+    return ["onnxruntime", *(["openvino"] if elsewhere and precision == "int8" else [])]
 
 
 def _journal_path(bundle: Bundle, content: bytes, judge: Judge, what: str) -> Path:

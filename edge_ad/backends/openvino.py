@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from edge_ad.bundle import Bundle
 from edge_ad.errors import EngineError, FrameError, InspectionFault, MissingDependency
 from edge_ad.golden import Answer
 
-__all__ = ["ENVIRONMENT", "OpenVinoBackend", "load_openvino", "read_graph"]
+__all__ = ["ENVIRONMENT", "OpenVinoBackend", "OpenVinoSession", "load_openvino", "read_graph"]
 
 ENVIRONMENT = "EDGE_AD_OPENVINO"
 """Environment variable that names OpenVINO's device: "CPU" (the default), "GPU" for an Intel GPU, "GPU.1", ..."""
@@ -97,6 +98,28 @@ class OpenVinoBackend:
     def close(self) -> None:
         """Release the graph; a second call does nothing."""
         self._request = None
+
+
+class OpenVinoSession:
+    """A graph of one frame, asked as an ONNX Runtime session is: what calibration judges candidates with.
+
+    Args:
+        shape: Of the input, (1, H, W, 3).
+
+    Raises:
+        MissingDependency: OpenVINO is not installed.
+    """
+
+    def __init__(self, graph: bytes, shape: tuple[int, ...], precision: str) -> None:
+        core = load_openvino().Core()
+        model = read_graph(core, graph, shape)
+        properties = _properties(core, "CPU", precision, None)
+        self._request = core.compile_model(model, "CPU", properties).create_infer_request()
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
+        """The named outputs, in new arrays."""
+        answer = self._request.infer(dict(feeds), share_inputs=True)
+        return [answer[name] for name in outputs]
 
 
 def read_graph(core: Any, graph: bytes, shape: tuple[int, ...]) -> Any:

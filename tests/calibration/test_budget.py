@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from calibration.budget import Budget, image_auroc
 from calibration.cost import Cost
-from edge_ad.backends.onnxruntime import open_session
+from calibration.flow import CalibrationOptions, calibrate
+from edge_ad.backends.onnxruntime import OUTPUTS, open_session
+from edge_ad.backends.openvino import OpenVinoSession
 from edge_ad.frame import read_image
 from edge_ad.training.dataset import Dataset, TestImage
-from tests.calibration.graphs import two_convolutions, write_images
+from tests.calibration.graphs import small_bundle, two_convolutions, write_images
 from tests.calibration.judges import judge_of
 
 EXACT = Cost(score_shift=0, score_shift_mean=0, rank_correlation=1, map_error=0, map_correlation=1, latency_ms=1.0)
@@ -77,3 +80,56 @@ def test_a_trial_knows_what_labels_say(tmp_path: Path) -> None:
     assert judge.trial(two_convolutions(), whole=True).used == pytest.approx(0, abs=1e-6)
     worse = judge.trial(two_convolutions(gain=0.2), whole=True)
     assert worse.used > 1 and not worse.within_budget
+
+
+class Answering:
+    """A runtime that gives one map and score for every frame."""
+
+    def __init__(self, expected: list, off_by: float) -> None:
+        self._answers, self._off_by = iter(expected), off_by
+
+    def run(self, outputs: object, feeds: object) -> tuple:
+        anomaly_map, score = next(self._answers)
+        return anomaly_map, score + self._off_by
+
+
+@pytest.mark.parametrize(("off_by", "counts"), [(0.0, "here"), (3.0, "elsewhere")])
+def test_the_budget_has_to_hold_in_every_runtime(tmp_path: Path, off_by: float, counts: str) -> None:
+    """The candidate itself is a little off; the other runtime is exact, or off by three spreads."""
+    judge, _ = judge_of(two_convolutions(), tmp_path)
+    candidate = two_convolutions(gain=0.0501)
+    alone = judge.trial(candidate, whole=False)
+    assert 0 < alone.used < 1
+    judge.elsewhere = lambda graph: Answering(list(judge.expected), off_by * judge.spread)
+    both = judge.trial(candidate, whole=False)
+    if counts == "here":
+        assert both.used == alone.used
+    else:
+        assert both.used == pytest.approx(3.0 / 0.75, rel=1e-4) and not both.within_budget
+
+
+def test_no_other_runtime_is_asked_about_what_failed_here(tmp_path: Path) -> None:
+    judge, _ = judge_of(two_convolutions(), tmp_path)
+    judge.elsewhere = lambda graph: pytest.fail("it was asked")
+    assert judge.trial(two_convolutions(gain=0.5), whole=False).used > 1
+
+
+def test_openvino_is_asked_about_int8_where_it_is_installed(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    report = calibrate(
+        small_bundle(tmp_path / "it.bundle"), CalibrationOptions(images=write_images(tmp_path / "images", 12)[0].parent)
+    )
+    assert report["int8"]["judged_on"] == ["onnxruntime", "openvino"]
+    assert report["fp16"]["judged_on"] == ["onnxruntime"]
+
+
+def test_openvinos_session_answers_as_onnx_runtimes_does(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    graph = two_convolutions()
+    (path,) = write_images(tmp_path, 1)
+    image = read_image(path)[None]
+    wanted = open_session(graph, "it").run(OUTPUTS, {"image": image})
+    came = OpenVinoSession(graph, image.shape, "fp32").run(OUTPUTS, {"image": image})
+    for one, other in zip(wanted, came, strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
