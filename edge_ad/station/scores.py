@@ -29,19 +29,21 @@ _MOST_CACHED = 4096  # buckets
 
 
 def recorded_scores(
-    folder: Path, model: ServedModel, limit: int
+    folder: Path, model: ServedModel, limit: int, camera: str | None = None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Ids (N,) and scores (N,) of the last parts that a model judged, the newest first.
 
     Args:
         folder: Of the record.
         model: What runs: another engine of the same graph gives other scores.
+        camera: Whose parts; None for those of all cameras that this model judges.
     """
+    of_camera, value = ("", ()) if camera is None else (" AND camera = ?", (camera,))
     with closing(connect(folder, read_only=True)) as connection:
         rows = connection.execute(
             f"SELECT id, score FROM verdicts WHERE id > (SELECT max(id) FROM verdicts) - {_LOOK_BACK}"
-            f" AND model IN ({_models(connection, model)}) ORDER BY id DESC LIMIT ?",
-            (limit,),
+            f" AND model IN ({_models(connection, model)}){of_camera} ORDER BY id DESC LIMIT ?",
+            (*value, limit),
         ).fetchall()
     ids, scores = zip(*rows, strict=True) if rows else ((), ())
     return np.array(ids, np.int64), np.array(scores, np.float64)

@@ -32,7 +32,7 @@ def line(station: MakeStation, tmp_path: Path) -> Station:
     """A station with two recipes that has judged every one of GREYS once: ids 1 to 10."""
     set_threshold(tmp_path / "bright.bundle")
     brightness_bundle(tmp_path / "housing.bundle")
-    set_threshold(tmp_path / "housing.bundle", 165.0, mean=100.0)
+    set_threshold(tmp_path / "housing.bundle", 165.0, mean=97.5)
     recipe = '[recipes.housing]\nbundle = "housing.bundle"\n'
     made = station(recipe + show_greys(tmp_path / "greys"))
     judge(made, len(GREYS))

@@ -383,6 +383,7 @@ def test_the_trend_is_around_the_mean_that_the_bundle_tells(station: MakeStation
     judge(made, len(GREYS))
     trend = Client(made).get("/api/trend?span=15m")
     assert trend["calibration"]["mean"] == 104.0 and not trend["calibration"]["mean_is_estimated"]
+    assert trend["latest"] == {"parts": len(GREYS), "median": np.median(GREYS)}
     assert trend["scores"]["p50"] == pytest.approx(np.median(GREYS), abs=10)
 
 

@@ -9,6 +9,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import numpy as np
 
 from edge_ad.errors import EdgeAdError, StationError
 from edge_ad.inspector import Inspector
@@ -28,6 +29,9 @@ __all__ = ["teaching_routes"]
 
 PARTS = 10_000
 """The last parts of a model that another threshold is tried on."""
+
+LATEST = 1000
+"""The last parts of a camera whose median tells drift."""
 
 SPANS_S = {"15m": (15, 60), "1h": (60, 60), "8h": (300, 96), "24h": (900, 96), "7d": (7200, 84)}
 """What a trend covers: seconds of a bucket, and how many there are."""
@@ -74,8 +78,10 @@ class _Api:
         buckets = self._trend.buckets(
             camera, model, scale, until_ns=time.time_ns(), step_ns=step_s * 1_000_000_000, count=count
         )
+        _, latest = recorded_scores(self._folder, model, LATEST, camera)
         tree = {
             "camera": camera,
+            "latest": {"parts": len(latest), "median": float(np.median(latest)) if len(latest) else None},
             "step_s": step_s,
             "threshold": model.threshold,
             "calibration": calibration,

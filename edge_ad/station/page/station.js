@@ -13,6 +13,7 @@ import {
   operator,
   operatorName,
   percent,
+  plural,
   query,
   rememberOperator,
   score,
@@ -23,10 +24,9 @@ import { drawRecent, drawScores, drawYield } from "./charts.js";
 import { showHealth } from "./health.js";
 import { wantImage, watchCamera } from "./live.js";
 import { addVerdict, showNewVerdicts, startParts } from "./parts.js";
-import { addPart, latestMedian, loadThreshold, showNewParts, taught, thresholdsOverTime } from "./threshold.js";
+import { addPart, loadThreshold, showNewParts, taught, thresholdsOverTime } from "./threshold.js";
 
 const ROOM = 60; // parts in the strip of the last ones
-const LATEST = 1000; // parts that drift is told of
 const SPANS = [
   ["15m", "15 m"],
   ["1h", "1 h"],
@@ -224,10 +224,10 @@ function showTrend() {
   const sum = (name) => trend.buckets.reduce((total, bucket) => total + bucket[name], 0);
   $("yield-of").textContent = percent(sum("good") / (sum("good") + sum("anomalous")));
   const { mean, score_spread: spread, normal_images: images, mean_is_estimated: isEstimated } = trend.calibration,
-    latest = latestMedian(LATEST);
-  if (!latest) {
+    latest = trend.latest;
+  if (!latest.parts) {
     pill($("drift"), "no scores", "");
-    $("drift-text").textContent = "No part has been judged by this model yet.";
+    $("drift-text").textContent = "This model has judged no part of this camera yet.";
     return;
   }
   const drift = (latest.median - mean) / spread,
@@ -235,7 +235,7 @@ function showTrend() {
   const [word, kind] = size < 1 ? ["in line", "good"] : size < 2 ? ["watch", "warn"] : ["drifted", "bad"];
   pill($("drift"), word, kind);
   $("drift-text").textContent =
-    `The median score of the last ${count(latest.parts)} parts is ${size.toFixed(1)} spreads ${drift < 0 ? "below" : "above"}` +
+    `The median score of this camera's last ${plural(latest.parts, "part")} is ${size.toFixed(1)} spreads ${drift < 0 ? "below" : "above"}` +
     ` what calibration expects of good parts (${score(mean, trend.threshold)} ± ${score(spread, trend.threshold)},` +
     ` ${isEstimated ? "estimated from the threshold and the spread of" : "from"} ${count(images)} images).`;
 }

@@ -80,15 +80,6 @@ function setRange() {
   $("exact").step = 10 ** -score(now, now).split(".").concat("").at(1).length;
 }
 
-// The median of the last scores, null without any.
-export function latestMedian(most) {
-  const last = parts
-    .slice(-most)
-    .map(([, value]) => value)
-    .sort((a, b) => a - b);
-  return last.length ? { median: last[last.length >> 1], parts: last.length } : null;
-}
-
 let stale = false;
 
 // A part was judged meanwhile.
