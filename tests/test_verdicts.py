@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edge_ad import Bundle, Inspector
+from edge_ad import Bundle, Frame, Inspection, Inspector
+from edge_ad.cameras import ImageFiles
 from edge_ad.cli import main
 from tests.golden_bundle import CAMERA, bundle_of
 from tests.habits.repository import ROOT
@@ -73,6 +75,33 @@ def test_images_without_a_verdict_do_not_end_the_run_and_the_exit_code_tells(
     assert code == 1
     assert lines[3].startswith("part3.png #3: fault ")
     assert lines[-1].startswith("28 good, 0 anomalous, 2 faults; fp32 on ")
+
+
+def test_another_image_is_read_while_one_is_inspected(
+    bright_bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each inspection but the last waits for one more image: were they read in turn, it would wait in vain."""
+    counts = {"read": 0, "begun": 0}
+    changed = threading.Condition()
+    read, inspected = ImageFiles.read, Inspector.inspect
+
+    def read_and_tell(self: ImageFiles, sequence: int) -> Frame:
+        frame = read(self, sequence)
+        with changed:
+            counts["read"] += 1
+            changed.notify_all()
+        return frame
+
+    def inspect_when_read(self: Inspector, frame: Frame) -> Inspection:
+        with changed:
+            counts["begun"] += 1
+            assert changed.wait_for(lambda: counts["read"] > counts["begun"] or counts["begun"] == 30, timeout=20)
+        return inspected(self, frame)
+
+    monkeypatch.setattr(ImageFiles, "read", read_and_tell)
+    monkeypatch.setattr(Inspector, "inspect", inspect_when_read)
+    code, lines, _ = inspect(capsys, bright_bundle.path, folder, "--json")
+    assert (code, len(lines)) == (0, 30)
 
 
 def test_a_file_that_goes_away_is_a_fault(
