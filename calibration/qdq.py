@@ -2,12 +2,14 @@
 
 requires  a float32 graph whose convolutions are named and have constant weights
 ensures   an asked convolution reads its input and its weights through Q/DQ, and nothing else changes type: symmetric,
-          weights per output channel, one pair per activation; biases and everything behind the last convolution stay
-          float32. INT8 also quantises what a convolution writes, which ONNX Runtime needs to run it as one kernel
+          weights per output channel, activations with one scale; biases and everything behind the last convolution
+          stay float32. INT8 also quantises what a convolution writes. Whatever reads an activation has a pair of its
+          own: ONNX Runtime needs both to run a convolution as one kernel of integers
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -91,10 +93,9 @@ def quantise(
             shift = _mean_shift(node, kernel - rounded, channel_means[node.input[0]])
             _set_bias(node, writer, shift)
     for name in {**read, **written}:
-        through = writer.pair(name, clips[name])
         for node in result.graph.node:
-            if node.name in trunk or name in written:
-                _reread(node, name, through)
+            if name in node.input and (node.name in trunk or name in written):
+                _reread(node, name, writer.pair(name, clips[name]))
     writer.finish()
     return result
 
@@ -128,7 +129,7 @@ class _Writer:
     def __init__(self, model: ModelProto, form: Format) -> None:
         self.model, self.form = model, form
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-        self.nodes_after: dict[str, list[NodeProto]] = {}  # by tensor: what follows the node that makes it
+        self.nodes_after: dict[str, list[NodeProto]] = defaultdict(list)  # by tensor: what follows its node
         self.first: list[NodeProto] = []
         self.weights_done: dict[str, tuple[str, npt.NDArray[np.float32]]] = {}
 
@@ -154,11 +155,15 @@ class _Writer:
         return self.weights_done[name]
 
     def pair(self, name: str, clip: float) -> str:
-        """Q/DQ behind a tensor; returns the dequantised tensor's name."""
-        scale = self.add(numpy_helper.from_array(np.array(clip / self.form.largest, np.float32), f"{name}_scale"))
-        zero = self.add(self.form.tensor(self.form.rounded(np.zeros((), np.float32)), f"{name}_zero"))
-        small, result = f"{name}_quantised", f"{name}_dequantised"
-        self.nodes_after[name] = [
+        """Another Q/DQ pair behind a tensor; returns the dequantised tensor's name."""
+        scale, zero = f"{name}_scale", f"{name}_zero"
+        before = len(self.nodes_after[name]) // 2
+        if not before:
+            self.add(numpy_helper.from_array(np.array(clip / self.form.largest, np.float32), scale))
+            self.add(self.form.tensor(self.form.rounded(np.zeros((), np.float32)), zero))
+        suffix = f"_{before + 1}" if before else ""
+        small, result = f"{name}_quantised{suffix}", f"{name}_dequantised{suffix}"
+        self.nodes_after[name] += [
             helper.make_node("QuantizeLinear", [name, scale, zero], [small], f"{small}_node"),
             helper.make_node("DequantizeLinear", [small, scale, zero], [result], f"{result}_node"),
         ]

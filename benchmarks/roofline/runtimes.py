@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto
 
+from edge_ad.backends.onnxruntime import DISABLED_OPTIMIZERS
 from edge_ad.backends.openvino import load_openvino, read_graph
 
 __all__ = ["LayerTime", "aliases_of", "onnxruntime_layers", "onnxruntime_run", "openvino_layers", "openvino_run"]
@@ -75,7 +76,9 @@ def _session(graph: bytes, profile: Path | None = None) -> Any:
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=[*DISABLED_OPTIMIZERS]
+    )
 
 
 def onnxruntime_layers(graph: bytes, inputs: Inputs, layers: Mapping[str, str]) -> list[LayerTime]:

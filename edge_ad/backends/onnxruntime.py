@@ -12,9 +12,12 @@ from edge_ad.bundle import Bundle
 from edge_ad.errors import BundleCorrupt, InspectionFault
 from edge_ad.golden import Answer
 
-__all__ = ["OUTPUTS", "OnnxRuntimeBackend", "answer_frames", "open_session"]
+__all__ = ["DISABLED_OPTIMIZERS", "OUTPUTS", "OnnxRuntimeBackend", "answer_frames", "open_session"]
 
 OUTPUTS = ("anomaly_map", "score")
+DISABLED_OPTIMIZERS = ("CommonSubexpressionElimination",)
+"""It would join equal Q/DQ pairs, and what is read twice becomes no kernel of integers. Graphs are exported without
+common subexpressions."""
 
 
 def open_session(graph: bytes, source: str, *, integer_kernels: bool = True, threads: int | None = None) -> Any:
@@ -39,7 +42,9 @@ def open_session(graph: bytes, source: str, *, integer_kernels: bool = True, thr
         # The further optimisations take FP8 for INT8: they ask for QLinearConv, and drop a ReLU before QuantizeLinear.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=[*DISABLED_OPTIMIZERS]
+        )
     except Exception as exc:  # onnxruntime's errors share no base class of their own
         raise BundleCorrupt(f"ONNX Runtime {onnxruntime.__version__} refuses {source}.", got=exc) from exc
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -18,7 +19,7 @@ from calibration.fp16 import trunk_tensors
 from calibration.observe import observe
 from calibration.qdq import FP8, INT8, convolutions, quantise
 from calibration.trunk import load_named
-from edge_ad.backends.onnxruntime import open_session
+from edge_ad.backends.onnxruntime import DISABLED_OPTIMIZERS, open_session
 from tests.calibration.graphs import two_convolutions, write_images
 from tests.golden_bundle import CAMERA, noise_images
 
@@ -162,8 +163,6 @@ def test_a_corrected_bias_makes_up_for_the_mean_error_of_the_weights(clips: dict
 
 
 def test_grouped_convolutions_take_the_means_of_their_own_channels() -> None:
-    from onnx import helper
-
     kernel = np.random.default_rng(0).standard_normal((4, 2, 1, 1)).astype(np.float32)
     node = helper.make_node("Conv", ["x", "w"], ["y"], "grouped", group=2)
     value = helper.make_tensor_value_info
@@ -181,6 +180,55 @@ def test_grouped_convolutions_take_the_means_of_their_own_channels() -> None:
     lost = (kernel - values["w_quantised"] * values["w_scale"][:, None, None, None])[..., 0, 0]
     by_hand = [lost[out] @ means[:2] if out < 2 else lost[out] @ means[2:] for out in range(4)]
     np.testing.assert_allclose(values["grouped_bias_corrected"], by_hand, rtol=1e-4)
+
+
+def residual_block() -> onnx.ModelProto:
+    """relu(c1(x)) is read by c2 and by the sum, as in a ResNet; c3 reads the sum."""
+    rng = np.random.default_rng(0)
+    weights = {f"w{index}": 0.2 * rng.standard_normal((8, 8, 3, 3)).astype(np.float32) for index in (1, 2, 3)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["y1"], "c1", pads=[1] * 4),
+        helper.make_node("Relu", ["y1"], ["r1"], "relu1"),
+        helper.make_node("Conv", ["r1", "w2"], ["y2"], "c2", pads=[1] * 4),
+        helper.make_node("Add", ["y2", "r1"], ["sum"], "add"),
+        helper.make_node("Conv", ["sum", "w3"], ["y3"], "c3", pads=[1] * 4),
+        helper.make_node("Relu", ["y3"], ["out"], "relu3"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "residual",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8, 12, 12])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 8, 12, 12])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def test_what_two_nodes_read_has_a_pair_for_each_and_all_convolutions_become_integer_kernels(tmp_path: Path) -> None:
+    model = residual_block()
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    tensors = ["x", "y1", "r1", "y2", "sum", "y3", "out"]
+    shown.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in tensors[1:-1])
+    x = np.random.default_rng(1).standard_normal((1, 8, 12, 12)).astype(np.float32)
+    seen = open_session(shown.SerializeToString(), "it").run(tensors[1:], {"x": x})
+    clips = {name: float(np.abs(value).max()) for name, value in zip(tensors, [x, *seen], strict=True)}
+    quantised = quantise(model, ("c1", "c2", "c3"), clips, INT8)
+
+    readers = [name for node in quantised.graph.node for name in node.input]
+    pairs = [node for node in quantised.graph.node if node.op_type == "DequantizeLinear"]
+    assert all(readers.count(node.output[0]) == 1 for node in pairs)
+    assert sum(node.input[1] == "r1_scale" for node in pairs) == 2
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    content = quantised.SerializeToString()
+    onnxruntime.InferenceSession(content, options, disabled_optimizers=[*DISABLED_OPTIMIZERS])
+    operators = [node.op_type for node in onnx.load_model(options.optimized_model_filepath).graph.node]
+    assert (operators.count("QLinearConv"), operators.count("Conv")) == (3, 0)
+    [came] = open_session(content, "it").run(["out"], {"x": x})
+    assert np.abs(came - seen[-1]).mean() < 0.03 * np.abs(seen[-1]).mean()
 
 
 def test_convolutions_of_computed_weights_are_no_candidates() -> None:
