@@ -23,6 +23,7 @@ from edge_ad.station.http.server import COOKIE, MOST_CONNECTIONS, HttpServer
 from edge_ad.station.query import Reader
 from edge_ad.station.settings import HttpSettings
 from edge_ad.station.station import Station
+from tests.golden_bundle import spoil_manifest
 from tests.station.conftest import CAMERA, MakeSettings, MakeStation
 from tests.station.made import until
 
@@ -187,6 +188,12 @@ def test_events_tell_the_state_and_every_verdict_and_go_on_where_a_client_was(se
     for path, headers in (("/api/events", {"Last_Event_ID": "1"}), ("/api/events?after=1", {})):
         with client.asking("GET", path, **headers) as response:
             assert [event.get("id") for event in islice(events(response), 3)] == [None, "2", "3"]
+
+
+def test_the_trend_is_around_the_mean_that_the_bundle_tells(station: MakeStation, tmp_path: Path) -> None:
+    spoil_manifest(tmp_path / "bright.bundle", lambda tree: tree["precisions"]["fp32"].update(score_mean=104.0))
+    calibration = Client(station(SERVED)).get("/api/trend")["calibration"]
+    assert calibration["mean"] == 104.0 and not calibration["mean_is_estimated"]
 
 
 def test_a_recipe_is_switched_or_refused(served: Station) -> None:
