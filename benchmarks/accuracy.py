@@ -98,7 +98,7 @@ def as_text(result: dict[str, Any]) -> str:
         "# Accuracy",
         "",
         f"`{result['command']}` on {machine['processor']}, {machine['cores']} cores, {machine['system']}, ONNX Runtime "
-        f"{machine['onnxruntime']}. `python -m benchmarks --help` says more; the JSON file beside this one holds every figure.",
+        f"{machine['onnxruntime']}. `python -m benchmarks --help` says more; the JSON beside this has every figure.",
         "",
         LEGEND,
     ]

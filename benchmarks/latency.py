@@ -134,7 +134,7 @@ def _remarks(arguments: argparse.Namespace) -> list[str]:
     if ranks:
         remarks.append(
             f"Slim has random weights too, in the ranks that `{ranks.command}` chose on {ranks.data}; what these ranks "
-            "cost in accuracy is in benchmarks/results/algebra.md and accuracy.md."
+            "cost in accuracy is in benchmarks/results/accuracy-slim.md."
         )
     if arguments.peers and arguments.method not in METHODS_OF_PEERS:
         remarks.append(
