@@ -45,7 +45,7 @@ def test_no_more_is_begun_than_threads_and_no_more_is_taken_than_twice_that() ->
     results = in_order(work, items(), threads=3)
     for count, _ in enumerate(results, 1):
         assert len(taken) <= count + 5
-    assert 2 <= most[0] <= 3
+    assert most[0] <= 3
 
 
 def test_a_failure_is_raised_in_its_turn() -> None:

@@ -80,22 +80,20 @@ def test_images_without_a_verdict_do_not_end_the_run_and_the_exit_code_tells(
 def test_another_image_is_read_while_one_is_inspected(
     bright_bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each inspection but the last waits for one more image: were they read in turn, it would wait in vain."""
-    counts = {"read": 0, "begun": 0}
-    changed = threading.Condition()
+    """The first inspection waits for a second image: were they read in turn, it would wait in vain."""
+    is_read: list[int] = []
+    second_is_read = threading.Event()
     read, inspected = ImageFiles.read, Inspector.inspect
 
     def read_and_tell(self: ImageFiles, sequence: int) -> Frame:
         frame = read(self, sequence)
-        with changed:
-            counts["read"] += 1
-            changed.notify_all()
+        is_read.append(sequence)
+        if len(is_read) > 1:
+            second_is_read.set()
         return frame
 
     def inspect_when_read(self: Inspector, frame: Frame) -> Inspection:
-        with changed:
-            counts["begun"] += 1
-            assert changed.wait_for(lambda: counts["read"] > counts["begun"] or counts["begun"] == 30, timeout=20)
+        assert second_is_read.wait(20)
         return inspected(self, frame)
 
     monkeypatch.setattr(ImageFiles, "read", read_and_tell)
