@@ -22,6 +22,7 @@ from edge_ad.errors import (
 from edge_ad.frame import Frame
 from edge_ad.station.inspecting import Inspecting, Job
 from edge_ad.station.ledger import Ledger
+from edge_ad.station.recipes import LoadedRecipe
 from edge_ad.station.settings import CameraSettings
 from edge_ad.station.stage import TICK_S, Stage
 from edge_ad.station.ticket import Ticket
@@ -67,8 +68,11 @@ class CameraFeed:
         for stage in self.stages:
             stage.start()
 
-    def trigger(self, part_id: str | None = None) -> Ticket:
+    def trigger(self, part_id: str | None = None, recipe: LoadedRecipe | None = None) -> Ticket:
         """Trigger the camera, or announce the part of its next hardware trigger. Never waits.
+
+        Args:
+            recipe: Held by the caller meanwhile; None for the one in use.
 
         Raises:
             TriggerRefused: It runs free, or it is closed.
@@ -85,7 +89,7 @@ class CameraFeed:
         with self._lock:
             if self._stopping.is_set():
                 raise TriggerRefused(f"Camera {self.name} is being stopped.")
-            ticket = self._ledger.open(self.name, part_id)
+            ticket = self._ledger.open(self.name, part_id, recipe)
             if not self.settings.takes_software_triggers:
                 self._announced.append(ticket)
                 return ticket

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from edge_ad.inspection import Inspection
 from edge_ad.station.images import ImageStore
 from edge_ad.station.latency import Latencies
-from edge_ad.station.recipes import RecipeBook
+from edge_ad.station.recipes import LoadedRecipe, RecipeBook
 from edge_ad.station.recorder import Recorder
 from edge_ad.station.ticket import Ticket
 from edge_ad.station.verdict import VERDICTS, Verdict, VerdictName
@@ -30,7 +30,7 @@ class Ledger:
     Args:
         run: Of the record.
         cameras: Names of all.
-        recipes: Whose recipe in use a ticket holds.
+        recipes: Whose recipe in use a ticket holds, unless it is given its own.
         recorder, images: Where ends go.
         latencies: Filled here.
 
@@ -58,9 +58,12 @@ class Ledger:
         self._ended: Counter[tuple[str, VerdictName]] = Counter()
         self._changed = threading.Condition()
 
-    def open(self, camera: str, part_id: str | None = None) -> Ticket:
-        """Accept a trigger."""
-        recipe = self._recipes.take()
+    def open(self, camera: str, part_id: str | None = None, recipe: LoadedRecipe | None = None) -> Ticket:
+        """Accept a trigger; its ticket holds the recipe until its end."""
+        if recipe is None:
+            recipe = self._recipes.take()
+        else:
+            recipe.hold()
         with self._changed:
             self._number += 1
             self._triggers[camera] += 1

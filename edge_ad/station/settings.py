@@ -110,6 +110,7 @@ class StationSettings:
 
     Attributes:
         recipe: The recipe of the first start; later ones go on with the one that was chosen last.
+        open_recipes: So many stay open, the one in use among them; None for all.
         verdict_timeout_ms: A trigger that has no verdict by then ends in a fault.
         stuck_s: A stage that shows no life for so long is reported, and the system's watchdog left to act.
         stop_s: What was begun is finished within this time at a stop.
@@ -118,6 +119,7 @@ class StationSettings:
 
     name: str
     recipe: str
+    open_recipes: int | None
     verdict_timeout_ms: float
     stuck_s: float
     stop_s: float
@@ -146,6 +148,7 @@ def read_settings(path: Path) -> StationSettings:
     settings = StationSettings(
         name=station.name("name", "station"),
         recipe=station.choice("recipe", tuple(recipes), next(iter(recipes))),
+        open_recipes=station.whole("open_recipes", 1, 10_000, None),
         verdict_timeout_ms=station.number("verdict_timeout_ms", 10, 3_600_000, 5000.0),
         stuck_s=station.number("stuck_s", 2, 3600, 15.0),
         stop_s=station.number("stop_s", 0.5, 600, 10.0),

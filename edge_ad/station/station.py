@@ -69,7 +69,12 @@ class Station:
             self.uid, self.run = self._record.uid, self._record.run
             self.teaching = Teaching(settings.record.folder)
             undo.callback(self.teaching.close)
-            self.recipes = RecipeBook(settings.recipes, self._first_recipe(), self.teaching.of_inspector)
+            self.recipes = RecipeBook(
+                settings.recipes,
+                self._first_recipe(),
+                self.teaching.of_inspector,
+                most_open=settings.open_recipes,
+            )
             undo.callback(self.recipes.close)
             self.images = ImageStore(
                 settings.record.folder,
@@ -127,19 +132,23 @@ class Station:
         if self.http is not None:
             self.http.start()
         self._watch.stage.start()
+        self.recipes.stage.start()
         _log.info("%s runs: record %s, run %d, recipe %s", self.name, self.uid, self.run, self.recipes.current.name)
 
     # --- what may be asked of it ---------------------------------------------------------------------------------
 
-    def trigger(self, part_id: str | None = None, *, camera: str | None = None) -> list[Ticket]:
+    def trigger(
+        self, part_id: str | None = None, *, camera: str | None = None, recipe: str | None = None
+    ) -> list[Ticket]:
         """Trigger a camera, or all that can be; never waits. `Ticket.wait` waits for the verdict.
 
         Args:
             part_id: At most 256 characters, kept and told as they are.
+            recipe: What this part is judged by, of those that are open; None for the one in use.
 
         Raises:
-            TriggerRefused: Not accepted: there is no such camera, it runs free, the part id cannot be kept, the station
-                does not run, or the record cannot be written.
+            TriggerRefused: Not accepted: there is no such camera, it runs free, the part id cannot be kept, the recipe
+                is not open, the station does not run, or the record cannot be written.
         """
         if self._phase != "running":
             raise TriggerRefused("The station does not take triggers now.", expected="running", got=self._phase)
@@ -152,12 +161,17 @@ class Station:
         feeds = [feed for feed in self.feeds.values() if feed.name == camera or not (camera or feed.settings.is_live)]
         if not feeds:
             raise TriggerRefused("No camera of this station takes triggers.", expected="a camera with a trigger")
-        return [feed.trigger(part_id) for feed in feeds]
+        taken = self.recipes.take(recipe)  # one for all cameras, though it be switched meanwhile
+        try:
+            return [feed.trigger(part_id, taken) for feed in feeds]
+        finally:
+            taken.release()
 
     def switch_recipe(self, name: str) -> None:
-        """Load and prove a recipe, then switch to it. Triggers before that keep the one they came under.
+        """Switch to a recipe: at once if it is open, else once it is loaded and proven.
 
-        The same name loads its bundles anew, as after a new threshold. The choice outlasts a restart.
+        Triggers before that keep the one they came under. The same name loads its bundles anew, as after a new
+        threshold. The choice outlasts a restart.
 
         Raises:
             EdgeAdError: It cannot be used; the one before goes on.
@@ -165,7 +179,7 @@ class Station:
         if self._phase != "running":
             raise StationError("The station does not switch recipes now.", expected="running", got=self._phase)
         self.recipes.switch(name)
-        self.recorder.remember(_RECIPE, name)
+        self.recorder.remember(_RECIPE, self.recipes.current.name)
 
     def problems(self) -> list[str]:
         """What keeps verdicts from being given or recorded now; empty while all is well."""
@@ -183,6 +197,7 @@ class Station:
             *([self._record.damage] if self._record.damage else []),
             *(["the run before this one was interrupted"] if self._record.was_interrupted else []),
             *([f"images are dropped: {self.images.failure}"] if self.images.failure else []),
+            *(f"recipe {name} cannot be opened: {reason}" for name, reason in self.recipes.failures.items()),
             *(f"publisher {courier.name}: {courier.failure}" for courier in late),
             *([f"images: {self.images.stage.failure}"] if self.images.stage.failure else []),
         ]
@@ -206,6 +221,7 @@ class Station:
         return {
             **self.summary(),
             "warnings": self.warnings(),
+            "open_recipes": self.recipes.open_names,
             "models": self.recipes.current.to_json()["cameras"],
             "counts": {**self.ledger.counts(), "void": self.ledger.void},
             "cameras": [feed.state() for feed in self.feeds.values()],
@@ -261,6 +277,7 @@ class Station:
     def _finish(self, timeout_s: float) -> bool:
         for feed in self.feeds.values():
             feed.stop()
+        self.recipes.stop()
         if not self.ledger.wait_until_empty(timeout_s):
             self.ledger.end_all("the station was stopped")
         self._watch.stop()
@@ -271,6 +288,7 @@ class Station:
         ended["images"] = self.images.stop(timeout_s)
         ended |= {f"publisher {courier.name}": courier.stop(_COURIERS_S) for courier in self.couriers}
         ended["recorder"] = self.recorder.stop(timeout_s)
+        ended["recipes"] = self.recipes.stage.join(timeout_s)
         late = [name for name, in_time in ended.items() if not in_time]
         _log.info("%s has stopped: %s", self.name, self.ledger.counts())
         if late:

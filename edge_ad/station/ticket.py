@@ -19,7 +19,7 @@ _OLDEST_S = 10.0  # what is older was recorded, or is told by a clock that is wr
 
 @dataclass(eq=False, kw_only=True)
 class Ticket:
-    """One trigger of one camera, under the recipe that was in use when it came.
+    """One trigger of one camera, under the recipe that it named or that was in use when it came.
 
     Attributes:
         time_ns: When it came, nanoseconds since the epoch.

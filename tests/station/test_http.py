@@ -23,7 +23,7 @@ from edge_ad.station.http.server import COOKIE, MOST_CONNECTIONS, HttpServer
 from edge_ad.station.query import Reader
 from edge_ad.station.settings import HttpSettings
 from edge_ad.station.station import Station
-from tests.golden_bundle import spoil_manifest
+from tests.golden_bundle import brightness_bundle, spoil_manifest
 from tests.station.conftest import CAMERA, MakeSettings, MakeStation
 from tests.station.made import until
 
@@ -203,6 +203,18 @@ def test_a_recipe_is_switched_or_refused(served: Station) -> None:
     status, answer = client.post("/api/recipe", {"recipe": "housing"})
     assert status == 409 and answer["error"]["expected"] == "bright"
     assert client.post("/api/recipe", {})[0] == 400
+
+
+def test_a_trigger_names_its_recipe(station: MakeStation, tmp_path: Path) -> None:
+    brightness_bundle(tmp_path / "housing.bundle")
+    client = Client(station(SERVED + '[recipes.housing]\nbundle = "housing.bundle"\n'))
+    until(lambda: client.get("/api/state")["open_recipes"] == ["bright", "housing"])
+    for given, used in (("housing", "housing"), (None, "bright")):
+        status, answer = client.post("/api/trigger", {"recipe": given, "wait_ms": 20_000})
+        assert status == 200 and answer["triggers"][0]["verdict"]["recipe"] == used
+    status, answer = client.post("/api/trigger", {"recipe": "flange"})
+    assert status == 503 and answer["error"]["expected"] == "bright or housing"
+    assert client.post("/api/trigger", {"recipe": 7})[0] == 400
 
 
 def test_a_trigger_that_cannot_be_taken_is_refused(served: Station) -> None:

@@ -86,6 +86,10 @@ def test_a_client_gives_parts_in_gets_verdicts_out_and_selects_recipes(station: 
         assert await value("ResultManagement", "LatestResult", "PartId") == "part-19"
         ids, error = await system.call_method(f"{index}:StartSingleJob", "x", "no-such-camera")
         assert ids == [] and "There is no camera" in error
+        ids, error = await system.call_method(f"{index}:StartSingleJob", "y", "", "bright")
+        assert len(ids) == 1 and error == ""
+        ids, error = await system.call_method(f"{index}:StartSingleJob", "z", "", "housing")
+        assert ids == [] and "There is no recipe" in error
         recipes = await system.get_child(f"{index}:RecipeManagement")
         assert await recipes.call_method(f"{index}:SelectRecipe", "bright") == ""
         assert running.recipes.current is not before  # loaded anew

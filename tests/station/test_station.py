@@ -152,6 +152,15 @@ def strict(tmp_path: Path) -> Bundle:
     return Bundle(bundle.path)
 
 
+def is_closed(inspector: Inspector) -> bool:
+    """Inspectors of the bundles here."""
+    try:
+        inspector.answer(np.zeros((1, 16, 24, 3), np.uint8))
+    except InspectionFault:
+        return True
+    return False
+
+
 def test_recipes_are_switched_without_a_missed_trigger_and_each_keeps_its_own(
     station: MakeStation, strict: Bundle
 ) -> None:
@@ -205,21 +214,14 @@ def test_a_bundle_that_does_not_prove_itself_is_not_switched_to(station: MakeSta
 
 
 def test_inspectors_are_released_after_their_last_verdict(station: MakeStation, strict: Bundle) -> None:
-    running = station(TWO.replace("24x16", "24x16?latency_ms=300"))
+    running = station(TWO.replace("24x16", "24x16?latency_ms=300") + "[station]\nopen_recipes = 1\n")
     old = running.recipes.current.inspectors["top"]
     (ticket,) = running.trigger()
     running.switch_recipe("strict")
     old.answer(np.zeros((1, 16, 24, 3), np.uint8))  # still open, for the trigger that is under way
     ends([ticket])
 
-    def is_closed() -> bool:
-        try:
-            old.answer(np.zeros((1, 16, 24, 3), np.uint8))
-        except InspectionFault:
-            return True
-        return False
-
-    until(is_closed)
+    until(lambda: is_closed(old))
 
 
 def test_the_recipe_outlasts_a_restart(station: MakeStation, strict: Bundle) -> None:

@@ -143,11 +143,11 @@ class _Api:
     # --- what can be asked for -----------------------------------------------------------------------------------
 
     def trigger(self, request: Request) -> Response:
-        part_id, camera = _text(request, "part_id"), _text(request, "camera")
+        part_id, camera, recipe = (_text(request, name) for name in ("part_id", "camera", "recipe"))
         wait_ms = request.body.get("wait_ms", 0)
         if type(wait_ms) not in (int, float) or not 0 <= wait_ms <= LONGEST_WAIT_MS:
             raise _wrong("wait_ms", f"a number from 0 to {LONGEST_WAIT_MS}", wait_ms)
-        tickets = self._station.trigger(part_id, camera=camera)
+        tickets = self._station.trigger(part_id, camera=camera, recipe=recipe)
         until_s = time.monotonic() + wait_ms / 1e3
         verdicts = [ticket.wait(max(0.0, until_s - time.monotonic())) if wait_ms else None for ticket in tickets]
         triggers = [

@@ -42,8 +42,13 @@ class Control(Protocol):
     @property
     def uid(self) -> str: ...
 
-    def trigger(self, part_id: str | None = None, *, camera: str | None = None) -> Sequence[Ticket]:
+    def trigger(
+        self, part_id: str | None = None, *, camera: str | None = None, recipe: str | None = None
+    ) -> Sequence[Ticket]:
         """Trigger a camera, or all that can be; each ticket's id is the `trigger_id` that its verdict will carry.
+
+        Args:
+            recipe: One that is open; None for the one in use.
 
         Raises:
             TriggerRefused: It was not accepted.
@@ -51,7 +56,7 @@ class Control(Protocol):
         ...
 
     def switch_recipe(self, name: str) -> None:
-        """Load and prove another recipe, then switch to it; waits for that.
+        """Switch to another recipe; one that is not open is loaded and proven before, and this waits for it.
 
         Raises:
             EdgeAdError: It cannot be used; the one before goes on.

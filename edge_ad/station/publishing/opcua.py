@@ -4,7 +4,7 @@
         StationName, Record
         VisionStateMachine/CurrentState     Preoperational, Operational, Error or Halted; Problems says why it is Error
         RecipeManagement                    ActiveRecipe, Recipes, SelectRecipe(Recipe) -> Error
-        StartSingleJob(PartId, Camera) -> JobIds, Error
+        StartSingleJob(PartId, Camera, Recipe) -> JobIds, Error
         ResultManagement/LatestResult       ResultId, JobId, PartId, Camera, Recipe, Verdict, Reason, Score, ...
 
 Each verdict is also an event, ResultReadyEventType, with the same fields: who must miss none subscribes to the events,
@@ -234,9 +234,11 @@ class _AddressSpace:
 
         text = ua.VariantType.String
 
-        async def start_single_job(parent: Any, part_id: str | None, camera: str | None) -> tuple[Any, str]:
+        async def start_single_job(
+            parent: Any, part_id: str | None, camera: str | None, recipe: str | None = None
+        ) -> tuple[Any, str]:
             try:
-                tickets = self._control.trigger(part_id or None, camera=camera or None)
+                tickets = self._control.trigger(part_id or None, camera=camera or None, recipe=recipe or None)
             except EdgeAdError as error:
                 return ua.Variant([], text, is_array=True), str(error)
             return ua.Variant([ticket.id for ticket in tickets], text, is_array=True), ""
@@ -257,7 +259,7 @@ class _AddressSpace:
             index,
             "StartSingleJob",
             uamethod(start_single_job),
-            [argument("PartId"), argument("Camera")],
+            [argument("PartId"), argument("Camera"), argument("Recipe")],
             [argument("JobIds", is_array=True), argument("Error")],
         )
         await folders["RecipeManagement"].add_method(
