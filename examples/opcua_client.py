@@ -29,7 +29,7 @@ class Results:
 async def judge(system: Node, index: int, part_id: str, results: Results) -> bool:
     """Start a job; whether every camera accepts the part."""
     # Subscribed first, started then: a result can come before the call returns.
-    job_ids, error = await system.call_method(f"{index}:StartSingleJob", part_id, "")
+    job_ids, error = await system.call_method(f"{index}:StartSingleJob", part_id, "", "")
     if error:
         print(error, file=sys.stderr)
         return False
