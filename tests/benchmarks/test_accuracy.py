@@ -24,8 +24,10 @@ FAILURE = Failure(method="lost", error="WeightsNotFound: No weights.\n  fix: --w
 class Compared(list[tuple[Path, list[Contender], bool]]):
     """In place of `compare`: writes down what it was asked."""
 
-    def __call__(self, folder: Path, contenders: list[Contender], *, fp16: bool, budget: float | None) -> Comparison:
-        self.append((folder, contenders, fp16, budget))
+    def __call__(
+        self, folder: Path, contenders: list[Contender], *, fp16: bool, budget: float | None, slim: bool
+    ) -> Comparison:
+        self.append((folder, contenders, fp16, budget, slim))
         return comparison(ROWS, (FAILURE,))
 
 
@@ -55,9 +57,9 @@ def measured(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any
 
 def test_finished_runs_are_taken_as_they_are_and_the_rest_is_trained_as_asked(measured, tmp_path, runs):
     asked = ("--methods", "simplenet", "efficientad-s", "--weights", "r18.pth", "--set", "simplenet.steps=7", "--fp16")
-    (nuts, of_nuts, fp16, budget), (cookies, of_cookies, *_) = measured(*asked, "--budget", "0.2")
+    (nuts, of_nuts, fp16, budget, slim), (cookies, of_cookies, *_) = measured(*asked, "--budget", "0.2")
     assert (nuts, cookies, fp16) == (tmp_path / "data" / "nuts", tmp_path / "data" / "cookies", True)
-    assert budget == 0.2
+    assert (budget, slim) == (0.2, False)
     assert [(one.run, one.settings) for one in of_nuts] == [
         (runs / "simplenet-nuts", {}),
         (runs / "efficientad-s-nuts", {}),  # takes no backbone
@@ -95,3 +97,10 @@ def test_the_command_is_told_without_this_machines_folders(measured, tmp_path):
         "python -m benchmarks accuracy --data DATA --runs RUNS --weights RESNET18 --datasets nuts cookies "
         "--methods simplenet"
     )
+
+
+def test_lower_ranks_have_a_result_of_their_own(measured, tmp_path):
+    compared = measured("--trained-only", "--slim")
+    assert [slim for *_, slim in compared] == [True]
+    assert "--slim" in (tmp_path / "results" / "accuracy-slim.md").read_text()
+    assert not (tmp_path / "results" / "accuracy.md").exists()
