@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,13 +97,10 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
         labelled=labelled,
         auroc=image_auroc(reference, labelled) if labelled else None,
     )
-    elsewhere = _openvino(size)
     journals = {
         precision: Journal(
-            _journal_path(bundle, content, judge, f"{precision} {options.budget} {_runtimes(precision, elsewhere)}"),
-            dataclasses.replace(
-                judge, integer_kernels=precision != "fp8", elsewhere=elsewhere if precision == "int8" else None
-            ),
+            _journal_path(bundle, content, judge, f"{precision} {options.budget} {_runtimes(precision)}"),
+            _judge_in(judge, precision, size),
         )
         for precision in (*(["slim"] if options.slim else []), *options.precisions)
     }
@@ -112,21 +109,16 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
     golden = read_golden(bundle)
     entries, answers = dict(bundle.manifest.precisions), dict(golden.answers)
     for precision, graph in graphs.items():
-        if precision in journals:
-            report[precision]["judged_on"] = _runtimes(precision, elsewhere)
-        session = reference
+        session, fitted = reference, baseline
         if precision != "fp32":
             session = open_session(graph, f"the {precision} graph", integer_kernels=precision != "fp8")
-        fitted = baseline
-        if precision != "fp32":
             fitted = fit_threshold(scores_of(session, unseen, f"{precision} threshold"), options.false_reject_rate)
         cost = measure_cost(session, frames, expected, baseline.score_spread, baseline.threshold)
         report[precision] |= {"threshold": fitted.threshold, "bytes": len(graph), **dataclasses.asdict(cost)}
         if labelled is not None:
             report[precision] |= _accuracy(session, labelled, size, precision, fitted.threshold)
         answers[precision] = answer_frames(session, golden.image)
-        made = Golden(image=golden.image, answers=answers)
-        tolerances = golden_tolerances(graph, precision, made, fitted.score_spread)
+        tolerances = golden_tolerances(graph, precision, golden.image, answers[precision], fitted.score_spread)
         entries[precision] = _entry(precision, entries.get(precision), fitted, tolerances)
     for precision in set(entries) - set(graphs):
         report[precision] = {"threshold": entries[precision].threshold, "note": "from an earlier calibration"}
@@ -137,15 +129,18 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
     return report
 
 
-def _openvino(size: tuple[int, int]) -> Callable[[bytes], Any] | None:
-    """Opens INT8 graphs in OpenVINO, where it is installed: there "auto" serves them."""
-    if importlib.util.find_spec("openvino") is None:
-        return None
-    return lambda graph: OpenVinoSession(graph, (1, *size, 3), "int8")
+def _runtimes(precision: str) -> list[str]:
+    """What the budget has to hold in: INT8 also in OpenVINO, which "auto" serves it with where that is installed."""
+    in_openvino = precision == "int8" and importlib.util.find_spec("openvino") is not None
+    return ["onnxruntime", *(["openvino"] if in_openvino else [])]
 
 
-def _runtimes(precision: str, elsewhere: object) -> list[str]:
-    return ["onnxruntime", *(["openvino"] if elsewhere and precision == "int8" else [])]
+def _judge_in(judge: Judge, precision: str, size: tuple[int, int]) -> Judge:
+    def open_elsewhere(graph: bytes) -> Any:
+        return OpenVinoSession(graph, (1, *size, 3), precision)
+
+    elsewhere = open_elsewhere if "openvino" in _runtimes(precision) else None
+    return dataclasses.replace(judge, integer_kernels=precision != "fp8", elsewhere=elsewhere)
 
 
 def _journal_path(bundle: Bundle, content: bytes, judge: Judge, what: str) -> Path:
@@ -189,7 +184,7 @@ def _make(
                 "ranges": made.ranges,
                 "ranges_tried": {name: dataclasses.asdict(trial) for name, trial in made.tried.items()},
             }
-        report[precision] |= {"budget": options.budget, **less_work}
+        report[precision] |= {"budget": options.budget, "judged_on": _runtimes(precision), **less_work}
     return graphs, report
 
 

@@ -1,7 +1,8 @@
 """`edge-ad inspect BUNDLE SOURCE`: a verdict on every frame of a source, as lines or as JSON.
 
 Image files are read and decoded by threads while the network runs. One inspector on all cores does the inspecting:
-inspectors of one core each were no faster with OpenVINO and hold the network once per core.
+inspectors of one core each are a little faster on two cores (`python -m benchmarks scale`) and hold the network once
+per core.
 """
 
 from __future__ import annotations

@@ -62,10 +62,7 @@ class OpenVinoBackend:
         size, of_map = bundle.manifest.input, bundle.manifest.map
         self._frame_shape, self._map_shape = (size.height, size.width, 3), (of_map.height, of_map.width)
         try:
-            model = read_graph(core, graph, (1, *self._frame_shape))
-            self._request = core.compile_model(
-                model, device, _properties(core, device, precision, threads)
-            ).create_infer_request()
+            self._request = _compiled(core, graph, (1, *self._frame_shape), device, precision, threads)
         except Exception as exc:  # OpenVINO raises RuntimeError and kin of its own
             raise EngineError(
                 f"OpenVINO {_version()} cannot compute {self._source} on {device}.",
@@ -111,15 +108,18 @@ class OpenVinoSession:
     """
 
     def __init__(self, graph: bytes, shape: tuple[int, ...], precision: str) -> None:
-        core = load_openvino().Core()
-        model = read_graph(core, graph, shape)
-        properties = _properties(core, "CPU", precision, None)
-        self._request = core.compile_model(model, "CPU", properties).create_infer_request()
+        self._request = _compiled(load_openvino().Core(), graph, shape, "CPU", precision, None)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
         """The named outputs, in new arrays."""
         answer = self._request.infer(dict(feeds), share_inputs=True)
         return [answer[name] for name in outputs]
+
+
+def _compiled(core: Any, graph: bytes, shape: tuple[int, ...], device: str, precision: str, threads: int | None) -> Any:
+    """An infer request."""
+    model = read_graph(core, graph, shape)
+    return core.compile_model(model, device, _properties(core, device, precision, threads)).create_infer_request()
 
 
 def read_graph(core: Any, graph: bytes, shape: tuple[int, ...]) -> Any:

@@ -11,6 +11,7 @@ import onnx
 import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from edge_ad.algebra import optimise
 from edge_ad.backends.onnxruntime import open_session
 from edge_ad.methods.graph import InspectionGraph
 from edge_ad.training.export import onnx_from_graph
@@ -96,3 +97,15 @@ def exported(method: str, camera: tuple[int, int], **options: Any) -> ModelProto
                 buffer.uniform_(0.5, 1.5)
     content = onnx_from_graph(InspectionGraph(network, camera, chosen.image_size).eval())
     return onnx.load_model_from_string(content)
+
+
+@cache
+def efficientad() -> ModelProto:
+    """EfficientAD-S after the exact passes, for frames of 96 x 128; not to be changed."""
+    return optimise(exported("efficientad-s", (96, 128), image_size=128))[0]
+
+
+def frames(count: int) -> list[np.ndarray]:
+    """Of noise, as `efficientad` takes them."""
+    rng = np.random.default_rng(1)
+    return [rng.integers(0, 256, (96, 128, 3), dtype=np.uint8) for _ in range(count)]

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import pytest
 from onnx import ModelProto, helper
 
-from edge_ad.algebra import macs_by_node, optimise, total_macs
+from edge_ad.algebra import macs_by_node, total_macs
 from edge_ad.algebra.low_rank import Subspace, find_subspaces, lower_ranks
 from edge_ad.backends.onnxruntime import open_session
 from edge_ad.errors import CalibrationError
-from tests.algebra.graphs import answers, assert_same_answers, exported, graph, node, noise, operators
+from tests.algebra.graphs import (
+    answers,
+    assert_same_answers,
+    efficientad,
+    frames,
+    graph,
+    node,
+    noise,
+    operators,
+)
 
 OUTPUTS = 64
 
@@ -105,16 +112,6 @@ def test_anything_else_is_left_alone(case: str) -> None:
     ranks, after = lowered(before, found, 0.0)
     assert ranks == {}
     assert after == before
-
-
-@cache
-def efficientad() -> ModelProto:
-    return optimise(exported("efficientad-s", (96, 128), image_size=128))[0]
-
-
-def frames(count: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(1)
-    return [rng.integers(0, 256, (96, 128, 3), dtype=np.uint8) for _ in range(count)]
 
 
 def test_axes_are_those_of_the_responses() -> None:

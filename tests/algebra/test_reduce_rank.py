@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import pytest
 from onnx import ModelProto
 
-from edge_ad.algebra import optimise, total_macs
+from edge_ad.algebra import total_macs
 from edge_ad.algebra.reduce_rank import reduce_rank, sample_differences
 from edge_ad.algebra.sketch import Sketch, fit_sketch, fit_sketches, smallest_within
 from edge_ad.errors import CalibrationError
-from tests.algebra.graphs import answers, applied, assert_same_answers, exported, graph, node, noise
+from tests.algebra.graphs import (
+    answers,
+    applied,
+    assert_same_answers,
+    efficientad,
+    frames,
+    graph,
+    node,
+    noise,
+)
 
 CHANNELS, STRONG = 48, 6
 
@@ -129,16 +136,6 @@ def test_anything_else_is_left_alone(case: str) -> None:
     count, after = applied(lambda model: reduce_rank(model, {} if case == "no sketch" else {"y": sketch}), before)
     assert count == 0
     assert after == before
-
-
-@cache
-def efficientad() -> ModelProto:
-    return optimise(exported("efficientad-s", (96, 128), image_size=128))[0]
-
-
-def frames(count: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(1)
-    return [rng.integers(0, 256, (96, 128, 3), dtype=np.uint8) for _ in range(count)]
 
 
 def test_both_differences_of_efficientad_are_sampled_and_reduced() -> None:
