@@ -18,7 +18,7 @@ from calibration.budget import DEFAULT_BUDGET, Budget, Judge, image_auroc
 from calibration.cost import measure_cost, scores_of
 from calibration.eight_bits import eight_bits_from_fp32
 from calibration.fp16 import fp16_from_fp32, trunk_tensors
-from calibration.observe import Observation, observe, with_defects
+from calibration.observe import Observation, evenly, observe
 from calibration.qdq import FP8, INT8
 from calibration.report import of_search
 from calibration.rounding import golden_tolerances
@@ -85,7 +85,7 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
     labelled = open_dataset(options.test, options.normal_class) if options.test else None
     content = bundle.read(bundle.precision("fp32").graph)
     reference = open_session(content, "the float32 graph")
-    frames = _cost_frames(_evenly(unseen, COST_IMAGES), options.seed)
+    frames = _cost_frames(evenly(unseen, COST_IMAGES), options.seed)
     expected = [reference.run(OUTPUTS, {"image": frame[None]}) for frame in frames]
     baseline = fit_threshold(scores_of(reference, unseen, "fp32 threshold"), options.false_reject_rate)
     judge = Judge(
@@ -104,7 +104,7 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
         )
         for precision in (*(["slim"] if options.slim else []), *options.precisions)
     }
-    graphs, report = _make(content, _evenly(paths, RANGE_IMAGES), journals, options)
+    graphs, report = _make(content, paths, journals, options)
 
     golden = read_golden(bundle)
     entries, answers = dict(bundle.manifest.precisions), dict(golden.answers)
@@ -163,11 +163,11 @@ def _make(
     model = load_named(content)
     less_work: dict[str, Any] = {}
     if options.slim:
-        slimmed = slim(model, list(with_defects(paths, options.seed)), journals["slim"], options.seed)
+        slimmed = slim(model, paths, journals["slim"], options.seed)
         model, less_work = slimmed.model, {"slim": slimmed.facts()}
 
     def observe_in(graph: ModelProto) -> dict[str, Observation]:
-        return observe(graph, trunk_tensors(graph), paths, options.seed)
+        return observe(graph, trunk_tensors(graph), evenly(paths, RANGE_IMAGES), options.seed)
 
     observations = observe_in(model)
     for precision in options.precisions:
@@ -233,11 +233,6 @@ def _unseen(paths: list[Path], bundle: Bundle) -> tuple[list[Path], str]:
         f"all {len(paths)} normal images, {len(paths) - len(unseen)} of them trained on: expect more false rejects; "
         f"with {MIN_IMAGES} or more images that were not trained on, only those are used"
     )
-
-
-def _evenly(paths: Sequence[Path], count: int) -> list[Path]:
-    step = max(1.0, len(paths) / count)
-    return [paths[int(index * step)] for index in range(min(count, len(paths)))]
 
 
 def _cost_frames(paths: Sequence[Path], seed: int) -> list[Image]:

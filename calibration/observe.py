@@ -17,7 +17,7 @@ from edge_ad.frame import Image, read_image
 from edge_ad.progress import Progress
 from edge_ad.training.defects import cut_paste
 
-__all__ = ["CENTRES", "EDGES", "Histogram", "Observation", "observe", "with_defects"]
+__all__ = ["CENTRES", "EDGES", "Histogram", "Observation", "evenly", "observe", "with_defects"]
 
 SAMPLED = 1 << 16  # values of each tensor and frame that are counted; its largest always is
 TENSORS_AT_ONCE = 32  # held in memory together
@@ -89,6 +89,12 @@ def with_defects(paths: Sequence[Path], seed: int) -> Iterator[Image]:
         image = read_image(path)
         yield image
         yield cut_paste(image, rng)
+
+
+def evenly(paths: Sequence[Path], count: int) -> list[Path]:
+    """At most `count` of them, from all over the list."""
+    step = max(1.0, len(paths) / count)
+    return [paths[int(index * step)] for index in range(min(count, len(paths)))]
 
 
 def _counts(magnitude: npt.NDArray[np.float32]) -> Histogram:

@@ -84,9 +84,10 @@ def _precision(name: str, row: Mapping[str, Any]) -> Markup:
     )
     parts: list[object] = [tiles]
     if "slim" in row:
-        ranks = row["slim"]["differences"] | row["slim"]["convolutions"]
+        kinds = {"differences": "rank {}", "units": "{} units", "convolutions": "rank {}"}
+        told = {name: said.format(count) for kind, said in kinds.items() for name, count in row["slim"][kind].items()}
         parts.append(element("p", slim_sentence(row["slim"])))
-        parts += [facts({name: f"rank {rank}" for name, rank in ranks.items()})] if ranks else []
+        parts += [facts(told)] if told else []
     if row["sensitivity"]:
         parts += [_keys(name), _bars(row)]
     else:

@@ -30,13 +30,17 @@ def of_search(search: SearchResult, model: ModelProto) -> dict[str, Any]:
 
 
 def slim_sentence(slim: Mapping[str, Any]) -> str:
-    """What lower ranks left of the work; `slim` as Slimmed.facts gives it."""
+    """What lower ranks and fewer units left of the work; `slim` as Slimmed.facts gives it."""
     before, after = (slim[f"macs_{when}"] / 1e9 for when in ("before", "after"))
-    if not (slim["differences"] or slim["convolutions"]):
-        return f"No rank could be lowered within half the budget: {before:.3g} GMAC stay."
     counts = {kind: len(slim[f"{kind}s"]) for kind in ("difference", "convolution")}
-    lowered = [f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in counts.items() if count]
-    return f"Lower ranks of {' and '.join(lowered)} leave {after:.3g} of {before:.3g} GMAC ({after / before:.0%})."
+    counted = [f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in counts.items() if count]
+    done = [f"lower ranks of {' and '.join(counted)}"] if counted else []
+    units = sorted(set(slim["units"].values()))
+    done += [f"hidden layers of {' and '.join(map(str, units))} units"] if units else []
+    if not done:
+        return f"No rank could be lowered within half the budget: {before:.3g} GMAC stay."
+    said = " and ".join(done)
+    return f"{said[0].upper()}{said[1:]} leave {after:.3g} of {before:.3g} GMAC ({after / before:.0%})."
 
 
 def _work(model: ModelProto) -> dict[str, int]:

@@ -1,30 +1,41 @@
-"""Fewer multiplications before fewer bits: lower ranks, as low as a part of the budget allows."""
+"""Fewer multiplications before fewer bits: lower ranks and fewer units, as far as a part of the budget allows."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto
 
+from calibration.observe import evenly, with_defects
 from calibration.search import Journal
 from calibration.trunk import load_named
 from edge_ad.algebra import optimise, total_macs
-from edge_ad.algebra.low_rank import find_subspaces, lower_ranks
+from edge_ad.algebra.fewer_units import reduce_units, sample_hidden
+from edge_ad.algebra.low_rank import find_subspaces, find_upsampled_subspaces, lower_ranks, lower_upsampled_ranks
 from edge_ad.algebra.reduce_rank import reduce_rank, sample_differences
 from edge_ad.algebra.sketch import fit_sketches, smallest_within
+from edge_ad.algebra.units import UnitFit
 from edge_ad.frame import Image
 from edge_ad.progress import Progress
 
 __all__ = ["SHARE", "Slimmed", "slim"]
 
 SHARE = 0.5  # of the budget; the rest is for fewer bits
+FRAMES = 16  # images that ranks are found on; each counts twice, with and without a defect
+UNIT_IMAGES, DEFECTS_OF_EACH = 48, 3  # that units are fitted to
+UNITS = (256, 384, 512)
 MISSED = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)  # shares of a response's variance that a convolution may lose
+MISSED_UPSAMPLED = (0.1, 0.05, 0.03, 0.02)  # likewise, of those that no other convolution follows
 
 Change = Callable[[ModelProto], dict[str, int]]
 """Lowers ranks of a graph in place; returns them by the name of what was changed."""
+
+Ladder = Callable[[ModelProto], Sequence[Change]]
+"""The changes that may be made to a graph, the least exact first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +44,7 @@ class Slimmed:
 
     Attributes:
         differences: Rank of each difference of features, by name.
+        units: Of each head's hidden layer, by name.
         convolutions: Rank of each convolution that became two, by name.
         macs_before, macs_after: Multiply-accumulates for one frame.
         used: Share of the whole budget.
@@ -40,6 +52,7 @@ class Slimmed:
 
     model: ModelProto
     differences: dict[str, int]
+    units: dict[str, int]
     convolutions: dict[str, int]
     macs_before: int
     macs_after: int
@@ -50,15 +63,40 @@ class Slimmed:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "model"}
 
 
-def slim(model: ModelProto, frames: Sequence[Image], journal: Journal, seed: int = 0) -> Slimmed:
-    """Lower ranks of differences, then of convolutions, each as far as half the budget allows.
+def slim(model: ModelProto, paths: Sequence[Path], journal: Journal, seed: int = 0) -> Slimmed:
+    """Lower ranks of differences, units of heads, ranks of upsampled and of other convolutions, as far as may be.
+
+    One after the other, each as far as half the budget allows for all of them so far.
 
     Args:
         model: A float32 graph.
-        frames: Normal ones and the same with synthetic defects, of one part next to each other.
+        paths: Normal images of the camera's size.
     """
     macs_before = total_macs(model)
     model, _ = optimise(model)  # of a bundle from before the exact passes; else there is nothing to do
+    frames = list(with_defects(evenly(paths, FRAMES), seed))
+    ladders: tuple[tuple[str, str, Ladder], ...] = (
+        ("differences", "ranks of differences", lambda graph: _of_differences(graph, frames, seed)),
+        ("units", "units of heads", lambda graph: _of_units(graph, paths, seed)),
+        ("convolutions", "ranks of upsampled convolutions", lambda graph: _of_upsampled(graph, frames)),
+        ("convolutions", "ranks of convolutions", lambda graph: _of_convolutions(graph, frames)),
+    )
+    chosen: dict[str, dict[str, int]] = {"differences": {}, "units": {}, "convolutions": {}}
+    used = 0.0
+    for kind, what, ladder in ladders:
+        model, lowered, of_this = _first_within(model, ladder(model), journal, what)
+        chosen[kind] |= lowered
+        used = of_this if lowered else used
+    return Slimmed(
+        model=load_named(model.SerializeToString()),
+        **chosen,
+        macs_before=macs_before,
+        macs_after=total_macs(model),
+        used=used,
+    )
+
+
+def _of_differences(model: ModelProto, frames: Sequence[Image], seed: int) -> list[Change]:
     sketches = fit_sketches(sample_differences(model, frames, seed), seed=seed)
 
     def sketched(error: float) -> Change:
@@ -70,32 +108,49 @@ def slim(model: ModelProto, frames: Sequence[Image], journal: Journal, seed: int
         return change
 
     errors = sorted({one.error for of_one in sketches.values() for one in of_one}, reverse=True)
-    shorter, differences, used = _first_within(model, [sketched(error) for error in errors], journal, "differences")
-    subspaces = find_subspaces(shorter, frames)
+    return [sketched(error) for error in errors]
 
-    def factorised(missed: float) -> Change:
+
+def _of_units(model: ModelProto, paths: Sequence[Path], seed: int) -> list[Change]:
+    several = [path for path in evenly(paths, UNIT_IMAGES) for _ in range(DEFECTS_OF_EACH)]
+    hidden = sample_hidden(model, with_defects(several, seed), 2 * len(several), seed)
+    fits = {name: UnitFit(of_one, UNITS[-1], seed) for name, of_one in hidden.items()}
+
+    def fitted(count: int) -> Change:
+        def change(graph: ModelProto) -> dict[str, int]:
+            return reduce_units(
+                graph, {name: of_one.fit(count) for name, of_one in fits.items() if 2 * count <= of_one.width}
+            )
+
+        return change
+
+    return [fitted(count) for count in UNITS] if fits else []
+
+
+def _of_upsampled(model: ModelProto, frames: Sequence[Image]) -> list[Change]:
+    subspaces = find_upsampled_subspaces(model, frames)
+
+    def lowered(missed: float) -> Change:
+        return lambda graph: lower_upsampled_ranks(graph, subspaces, missed)
+
+    return [lowered(missed) for missed in MISSED_UPSAMPLED]
+
+
+def _of_convolutions(model: ModelProto, frames: Sequence[Image]) -> list[Change]:
+    subspaces = find_subspaces(model, frames)
+
+    def lowered(missed: float) -> Change:
         return lambda graph: lower_ranks(graph, subspaces, missed)
 
-    slimmer, convolutions, used_after = _first_within(
-        shorter, [factorised(missed) for missed in MISSED], journal, "convolutions"
-    )
-    return Slimmed(
-        model=load_named(slimmer.SerializeToString()),
-        differences=differences,
-        convolutions=convolutions,
-        macs_before=macs_before,
-        macs_after=total_macs(slimmer),
-        used=used_after if convolutions else used,
-    )
+    return [lowered(missed) for missed in MISSED]
 
 
 def _first_within(
-    model: ModelProto, changes: Iterable[Change], journal: Journal, what: str
+    model: ModelProto, changes: Sequence[Change], journal: Journal, what: str
 ) -> tuple[ModelProto, dict[str, int], float]:
     """The first change that keeps to its share of the budget, its ranks, and what it uses; else the model itself."""
     tried: list[dict[str, int]] = []
-    changes = list(changes)
-    with Progress(f"ranks of {what}", len(changes)) as progress:
+    with Progress(what, len(changes)) as progress:
         for change in changes:
             changed = ModelProto()
             changed.CopyFrom(model)

@@ -1,4 +1,4 @@
-"""One convolution as two of fewer channels: a budgeted pass, which measures what it may drop.
+"""One convolution as two of fewer channels: budgeted passes, which measure what they may drop.
 
 The responses of a convolution lie near a subspace of few dimensions, also where its weights do not (Zhang et al.,
 "Accelerating Very Deep Convolutional Networks for Classification and Detection", TPAMI 2016, sec. 3.1).
@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import ModelProto, helper
+from onnx import ModelProto, NodeProto, helper
 
+from edge_ad.algebra.channels import project_channels
 from edge_ad.algebra.convolution import Convolution, add_convolution, convolution_of, put_convolution
 from edge_ad.algebra.editor import Array, GraphEditor
 from edge_ad.backends.onnxruntime import open_session
@@ -20,7 +21,7 @@ from edge_ad.errors import CalibrationError
 from edge_ad.frame import Image
 from edge_ad.progress import Progress
 
-__all__ = ["Subspace", "find_subspaces", "lower_ranks"]
+__all__ = ["Subspace", "find_subspaces", "lower_ranks", "lower_upsampled_ranks"]
 
 BLOCK = 16  # channels that kernels compute together
 WORTH = 0.9  # of the multiply-accumulates: two convolutions that save less than a tenth gain nothing
@@ -56,24 +57,14 @@ def find_subspaces(model: ModelProto, frames: Sequence[Image]) -> dict[str, Subs
     Raises:
         CalibrationError: No frames.
     """
-    if not frames:
-        raise CalibrationError("Nothing to measure responses on.", expected="frames of the camera", got="none")
-    convolutions = {one.output: one for one in _dense(GraphEditor(model)) if _saved(one, BLOCK)}
-    if not convolutions:
-        return {}
-    watched = ModelProto()
-    watched.CopyFrom(model)
-    returned = {value.name for value in model.graph.output}
-    watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in {*convolutions} - returned)
-    session = open_session(watched.SerializeToString(), "the graph with its responses")
-    moments = {name: _Moments(len(one.bias)) for name, one in convolutions.items()}
-    with Progress("responses", len(frames)) as progress:
-        for frame in frames:
-            responses = session.run(list(moments), {"image": frame[None]})
-            for of_one, response in zip(moments.values(), responses, strict=True):
-                of_one.add(response[0].reshape(response.shape[1], -1))
-            progress.step()
-    return {convolutions[name].name: of_one.subspace() for name, of_one in moments.items()}
+    editor = GraphEditor(model)
+    return _subspaces(editor, frames, {one.output: one.name for one in _dense(editor) if _saved(one, BLOCK)})
+
+
+def find_upsampled_subspaces(model: ModelProto, frames: Sequence[Image]) -> dict[str, Subspace]:
+    """As find_subspaces, of every convolution whose taps are upsampled, by the name of their sum."""
+    editor = GraphEditor(model)
+    return _subspaces(editor, frames, {node.output[0]: node.name for node in _upsampled(editor)})
 
 
 def lower_ranks(model: ModelProto, subspaces: Mapping[str, Subspace], missed: float) -> dict[str, int]:
@@ -100,6 +91,39 @@ def lower_ranks(model: ModelProto, subspaces: Mapping[str, Subspace], missed: fl
         if _saved(convolution, rank):
             _factorise(editor, convolution, subspace, rank)
             ranks[convolution.name] = rank
+    if ranks:
+        editor.finish()
+    return ranks
+
+
+def lower_upsampled_ranks(model: ModelProto, subspaces: Mapping[str, Subspace], missed: float) -> dict[str, int]:
+    """The same for convolutions whose taps are upsampled: what convolve_before_upsampling left.
+
+    Upsampling and shifts treat all channels alike, so A.T goes through them to the taps' weights; A @ that + mean is a
+    1 x 1 convolution of the whole map.
+
+    requires  such sums of products; `subspaces` by the node's name, from find_subspaces of this graph
+    ensures   of each the smallest rank, in blocks of 16, that misses no larger share of the variance than `missed`,
+              where that is at most half of its channels. How far maps and scores move has to be measured
+
+    Returns:
+        The rank by the name of each sum that was changed.
+    """
+    editor = GraphEditor(model)
+    ranks = {}
+    for node in _upsampled(editor):
+        subspace, result = subspaces.get(node.name), node.output[0]
+        if subspace is None or len(subspace.mean) != editor.shape(result)[1]:
+            continue
+        rank = subspace.rank_within(missed)
+        if 2 * rank > len(subspace.mean):
+            continue
+        axes = _turned(subspace, rank)
+        on_axes = project_channels(editor, result, 1, axes)
+        if on_axes is not None:
+            mean = subspace.mean - axes @ (axes.T @ subspace.mean)
+            put_convolution(editor, result, _pointwise(node.name, on_axes, result, axes, mean))
+            ranks[node.name] = rank
     if ranks:
         editor.finish()
     return ranks
@@ -132,6 +156,27 @@ class _Moments:
         return Subspace(mean=mean, axes=axes, missed=missed)
 
 
+def _subspaces(editor: GraphEditor, frames: Sequence[Image], names: Mapping[str, str]) -> dict[str, Subspace]:
+    """Of these tensors, each under its name."""
+    if not frames:
+        raise CalibrationError("Nothing to measure responses on.", expected="frames of the camera", got="none")
+    if not names:
+        return {}
+    watched = ModelProto()
+    watched.CopyFrom(editor.model)
+    returned = {value.name for value in editor.model.graph.output}
+    watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in {*names} - returned)
+    session = open_session(watched.SerializeToString(), "the graph with its responses")
+    moments = {name: _Moments(editor.shape(name)[1]) for name in names}
+    with Progress("responses", len(frames)) as progress:
+        for frame in frames:
+            responses = session.run(list(moments), {"image": frame[None]})
+            for of_one, response in zip(moments.values(), responses, strict=True):
+                of_one.add(response[0].reshape(response.shape[1], -1))
+            progress.step()
+    return {names[name]: of_one.subspace() for name, of_one in moments.items()}
+
+
 def _dense(editor: GraphEditor) -> list[Convolution]:
     found = (convolution_of(editor, node) for node in editor.nodes("Conv"))
     return [one for one in found if one is not None and one.groups == 1]
@@ -143,21 +188,49 @@ def _saved(convolution: Convolution, rank: int) -> bool:
     return bool(rank * (one_output + outputs) <= WORTH * outputs * one_output)
 
 
+def _upsampled(editor: GraphEditor) -> list[NodeProto]:
+    """Sums (N, C, H, W) of a bias and a product with a constant, as convolve_before_upsampling makes them."""
+    return [
+        node
+        for node in editor.nodes("Add")
+        if len(editor.shape(node.output[0])) == 4
+        and (product := editor.producer(node.input[0], "MatMul")) is not None
+        and editor.constant(product.input[1]) is not None
+        and (bias := editor.constant(node.input[1])) is not None
+        and bias.ndim == 3
+    ]
+
+
 def _factorise(editor: GraphEditor, convolution: Convolution, subspace: Subspace, rank: int) -> None:
-    turn, _ = np.linalg.qr(np.random.default_rng(rank).standard_normal((rank, rank)))
-    axes = subspace.axes[:, :rank] @ turn
+    axes = _turned(subspace, rank)
     first = dataclasses.replace(
         convolution,
         weight=np.einsum("cr,cikl->rikl", axes, convolution.weight),
         bias=(convolution.bias - subspace.mean) @ axes,
     )
-    second = dataclasses.replace(
-        convolution,
-        source=add_convolution(editor, f"{convolution.name}_axes", first),
+    source = add_convolution(editor, f"{convolution.name}_axes", first)
+    put_convolution(
+        editor, convolution.output, _pointwise(convolution.name, source, convolution.output, axes, subspace.mean)
+    )
+
+
+def _turned(subspace: Subspace, rank: int) -> Array:
+    """The first axes (C, rank), turned within their span so that all vary alike."""
+    turn, _ = np.linalg.qr(np.random.default_rng(rank).standard_normal((rank, rank)))
+    axes: Array = subspace.axes[:, :rank] @ turn
+    return axes
+
+
+def _pointwise(name: str, source: str, output: str, axes: Array, bias: Array) -> Convolution:
+    """axes @ source + bias."""
+    return Convolution(
+        name=name,
+        source=source,
+        output=output,
         weight=axes[:, :, None, None],
-        bias=subspace.mean,
+        bias=bias,
         strides=(1, 1),
         pads=(0, 0, 0, 0),
         dilations=(1, 1),
+        groups=1,
     )
-    put_convolution(editor, convolution.output, second)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_ad.algebra.adam import Adam
 from edge_ad.algebra.editor import Array
 from edge_ad.progress import Progress
 
@@ -20,7 +21,6 @@ RANKS = (16, 32, 48, 64, 96, 128, 192)  # whole blocks of 16 channels, as kernel
 STEPS = 1000
 BATCH = 512
 LEARNING_RATE = 0.1  # of the mean size of the directions' components
-MOMENTUM, MOMENTUM_OF_SQUARES = 0.9, 0.999  # of Adam (Kingma and Ba, ICLR 2015)
 HELD_OUT = 0.2  # share of the frames, the last ones, that says how well the others' fit holds
 
 
@@ -100,20 +100,13 @@ def _principal(vectors: Array, rank: int) -> tuple[Array, float]:
 def _descend(vectors: Array, directions: Array, constant: float, rng: np.random.Generator) -> tuple[Array, float]:
     """Adam on the mean squared error of |d|^2."""
     lengths = np.square(vectors).sum(axis=1)
-    step = LEARNING_RATE * np.abs(directions).mean(), LEARNING_RATE * lengths.mean() / 20
     parameters: list[Array] = [directions.astype(np.float32), np.zeros(1, np.float32) + np.float32(constant)]
-    first, second = [np.zeros_like(one) for one in parameters], [np.zeros_like(one) for one in parameters]
-    for count in range(1, STEPS + 1):
+    rates = LEARNING_RATE * np.abs(directions).mean(), LEARNING_RATE * lengths.mean() / 20
+    adam = Adam(parameters, rates, STEPS)
+    for _ in range(STEPS):
         drawn = rng.integers(len(vectors), size=min(BATCH, len(vectors)))
         x = vectors[drawn]
         y = x @ parameters[0]
         missed = np.square(y).sum(axis=1) + parameters[1] - lengths[drawn]
-        gradients = [4 * x.T @ (y * missed[:, None]) / len(drawn), 2 * missed.mean(keepdims=True)]
-        rate = 0.5 * (1 + np.cos(np.pi * count / STEPS))
-        for index, gradient in enumerate(gradients):
-            first[index] += (1 - MOMENTUM) * (gradient - first[index])
-            second[index] += (1 - MOMENTUM_OF_SQUARES) * (np.square(gradient) - second[index])
-            mean = first[index] / (1 - MOMENTUM**count)
-            size = np.sqrt(second[index] / (1 - MOMENTUM_OF_SQUARES**count))
-            parameters[index] -= (rate * step[index] * mean / (size + 1e-12)).astype(np.float32)
+        adam.step([4 * x.T @ (y * missed[:, None]) / len(drawn), 2 * missed.mean(keepdims=True)])
     return parameters[0], float(parameters[1][0])

@@ -15,9 +15,11 @@ from edge_ad.frame import read_image
 from tests.calibration.graphs import write_images
 
 
-def judge_of(content: bytes, folder: Path, points: float = 0.1) -> tuple[Judge, dict[str, Observation]]:
+def judge_of(
+    content: bytes, folder: Path, points: float = 0.1, size: tuple[int, int] = (16, 24)
+) -> tuple[Judge, dict[str, Observation]]:
     """Frames of smooth noise, float32's answers to them, and what they do to the graph's tensors."""
-    paths = write_images(folder, 12)
+    paths = write_images(folder, 12, size=size)
     frames = [read_image(path) for path in paths[:6]]
     session = open_session(content, "fp32")
     expected = [session.run(OUTPUTS, {"image": frame[None]}) for frame in frames]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from calibration.cli import main
@@ -15,7 +14,7 @@ from calibration.search import Journal
 from calibration.slim import SHARE, slim
 from calibration.trunk import load_named
 from edge_ad.bundle import Bundle
-from edge_ad.frame import read_image
+from tests.algebra.graphs import exported
 from tests.calibration.graphs import two_convolutions, write_images
 from tests.calibration.judges import judge_of
 from tests.golden_bundle import bundle_of
@@ -23,16 +22,12 @@ from tests.golden_bundle import bundle_of
 WIDE = {"channels": 64, "rank": 4}
 
 
-def frames(folder: Path) -> list[np.ndarray]:
-    return [read_image(path) for path in write_images(folder, 12)]
-
-
 def test_a_low_rank_is_found_and_costs_nothing(tmp_path: Path) -> None:
     content = two_convolutions(**WIDE)
     judge, _ = judge_of(content, tmp_path / "judged")
-    slimmed = slim(load_named(content), frames(tmp_path / "seen"), Journal(None, judge))
+    slimmed = slim(load_named(content), write_images(tmp_path / "seen", 12), Journal(None, judge))
     assert slimmed.convolutions == {"conv1": 16}
-    assert slimmed.differences == {}
+    assert (slimmed.differences, slimmed.units) == ({}, {})
     after = judge.trial(slimmed.model.SerializeToString(), whole=True)
     assert after.used == slimmed.used < 0.05
     pixels, second = 16 * 24, 64 * 9
@@ -45,10 +40,21 @@ def test_what_costs_more_than_half_the_budget_is_refused(tmp_path: Path) -> None
     content = two_convolutions(channels=64, gain=1.0)
     judge, _ = judge_of(content, tmp_path / "judged", points=1e-4)
     before = load_named(content)
-    slimmed = slim(before, frames(tmp_path / "seen"), Journal(None, judge))
+    slimmed = slim(before, write_images(tmp_path / "seen", 12), Journal(None, judge))
     assert slimmed.convolutions == {} and slimmed.used == 0
     assert slimmed.macs_after == slimmed.macs_before
     assert judge.trial(slimmed.model.SerializeToString(), whole=True).used <= SHARE
+
+
+def test_heads_get_fewer_units_and_their_context_fewer_axes(tmp_path: Path) -> None:
+    content = exported("supersimplenet", (64, 64), image_size=64, backbone="resnet18", hidden=512).SerializeToString()
+    judge, _ = judge_of(content, tmp_path / "judged", points=1.0, size=(64, 64))
+    slimmed = slim(load_named(content), write_images(tmp_path / "seen", 12, size=(64, 64)), Journal(None, judge))
+    assert set(slimmed.units.values()) == {256}
+    (context,) = (one for one in slimmed.model.graph.node if one.output[0] == "conv2d_15")
+    assert context.op_type == "Conv" and slimmed.convolutions[context.name] <= 64
+    assert slimmed.macs_after < 0.9 * slimmed.macs_before
+    assert judge.trial(slimmed.model.SerializeToString(), whole=True).used == slimmed.used <= SHARE
 
 
 @pytest.fixture

@@ -1,0 +1,169 @@
+"""A hidden layer of few units that answers about as one of many: fitted to its answers.
+
+Units that are merely chosen from the many, with new weights, miss too much: a head that was trained at a margin needs
+all its units to tell normal from not. Trained for a minute to give the same answers, half of them suffice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_ad.algebra.adam import Adam
+from edge_ad.algebra.editor import Array
+
+__all__ = ["Hidden", "UnitFit", "Units"]
+
+STEPS = 1500
+BATCH = 1024
+LEARNING_RATE = 0.05  # of the mean size of a parameter's values
+NOISE = 0.3  # at most, in standard deviations of every direction
+HELD_OUT = 0.2  # share of the frames, the last ones, that says how well the others' fit holds
+FLAT = 1e-7  # of the largest variance: directions below it are rounding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hidden:
+    """A hidden layer and its readout: leaky(z) @ readout, of what comes in at some cells of some frames.
+
+    Attributes:
+        vectors: z, (frames, cells, C) float32, of normal frames and defective ones.
+        readout: (C,) float64.
+        slope: Of the rectifier below zero; 0 for ReLU.
+    """
+
+    vectors: Array
+    readout: Array
+    slope: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Units:
+    """leaky(z) @ readout is about leaky(z @ mix + bias) @ few + constant.
+
+    Attributes:
+        mix, bias, few: (C, units), (units,), (units,), float64.
+        error: Root mean square of what it misses of frames it was not fitted to, in standard deviations of the answers.
+    """
+
+    mix: Array
+    bias: Array
+    few: Array
+    constant: float
+    error: float
+
+
+class UnitFit:
+    """Fits any number of units to one hidden layer."""
+
+    def __init__(self, hidden: Hidden, most: int, seed: int = 0) -> None:
+        """Args:
+        most: Units that will be asked for.
+        """
+        channels = len(hidden.readout)
+        held = int(HELD_OUT * len(hidden.vectors))
+        vectors = hidden.vectors.reshape(-1, channels)
+        self.slope, self.seed, self.readout = hidden.slope, seed, hidden.readout.astype(np.float32)
+        self.mean = vectors.mean(axis=0, dtype=np.float64)
+        self.axes, self.deviations = _principal(vectors, self.mean)
+        self.spread = (self.axes * self.deviations).astype(np.float32)  # white to z
+        white = ((vectors - self.mean.astype(np.float32)) @ (self.axes / self.deviations).astype(np.float32)).reshape(
+            *hidden.vectors.shape[:2], -1
+        )
+        self.unseen = white[-max(held, 1) :].reshape(-1, white.shape[-1])
+        seen = white[: len(white) - held].reshape(-1, white.shape[-1])
+        self.order, self.gains, self.covariances = self._order(seen, most)
+        self.fitted = np.concatenate([seen, _noisy(seen, np.random.default_rng(seed))])
+        self.wanted = self.answers(self.fitted)
+
+    @property
+    def width(self) -> int:
+        """Units of the layer itself."""
+        return len(self.readout)
+
+    def fit(self, count: int) -> Units:
+        """The best that descent finds from the `count` units that predict most."""
+        chosen = self.order[:count]
+        few = np.linalg.solve(self.covariances[np.ix_(chosen, chosen)], self.gains[chosen])
+        parameters = [
+            np.ascontiguousarray(self.spread[chosen].T),
+            self.mean[chosen].astype(np.float32),
+            few.astype(np.float32),
+            np.zeros(1, np.float32),
+        ]
+        parameters[3] += (self.wanted - self._answers_of_few(self.fitted, parameters)).mean()
+        adam = Adam(parameters, [LEARNING_RATE * float(np.abs(one).mean()) for one in parameters], STEPS)
+        rng = np.random.default_rng((self.seed, count))
+        for _ in range(STEPS):
+            drawn = rng.integers(len(self.fitted), size=BATCH)
+            adam.step(self._gradients(self.fitted[drawn], self.wanted[drawn], parameters))
+        missed = self._answers_of_few(self.unseen, parameters) - self.answers(self.unseen)
+        mix = (self.axes / self.deviations) @ parameters[0].astype(np.float64)
+        return Units(
+            mix=mix,
+            bias=parameters[1] - self.mean @ mix,
+            few=parameters[2].astype(np.float64),
+            constant=float(parameters[3][0]),
+            error=float(np.sqrt(np.square(missed).mean()) / self.answers(self.unseen).std()),
+        )
+
+    def answers(self, white: Array) -> Array:
+        """Of the layer itself: (P, d) to (P,)."""
+        parts = np.array_split(white, max(1, len(white) // 8192))
+        mean = self.mean.astype(np.float32)
+        return np.concatenate([self._leaky(part @ self.spread.T + mean) @ self.readout for part in parts])
+
+    def _answers_of_few(self, white: Array, parameters: list[Array]) -> Array:
+        mix, bias, few, constant = parameters
+        parts = np.array_split(white, max(1, len(white) // 8192))
+        return np.concatenate([self._leaky(part @ mix + bias) @ few + constant for part in parts])
+
+    def _leaky(self, values: Array) -> Array:
+        return np.maximum(values, np.float32(self.slope) * values)
+
+    def _gradients(self, white: Array, wanted: Array, parameters: list[Array]) -> list[Array]:
+        """Of the mean squared error."""
+        mix, bias, few, constant = parameters
+        units = self._leaky(entering := white @ mix + bias)
+        missed = 2 * (units @ few + constant - wanted) / len(white)
+        into = np.where(entering > 0, np.float32(1), np.float32(self.slope)) * few * missed[:, None]
+        return [white.T @ into, into.sum(axis=0), units.T @ missed, missed.sum(keepdims=True)]
+
+    def _order(self, seen: Array, most: int) -> tuple[list[int], Array, Array]:
+        """Units by what each adds to the prediction of the answers by those before it (orthogonal matching pursuit).
+
+        Returns:
+            The order; the units' covariances with the answers (C,) and with each other (C, C).
+        """
+        some = seen[:: max(1, len(seen) // 32768)]
+        units = self._leaky(some @ self.spread.T + self.mean.astype(np.float32))
+        units -= units.mean(axis=0)
+        covariances = (units.T @ units).astype(np.float64) / len(units)
+        covariances += 1e-6 * np.trace(covariances) / len(covariances) * np.eye(len(covariances))
+        gains = covariances @ self.readout.astype(np.float64)
+        left, rest = gains.copy(), covariances.copy()
+        order: list[int] = []
+        for _ in range(min(most, len(gains))):
+            explained = np.square(left) / np.maximum(np.diag(rest), 1e-12)
+            explained[order] = -1
+            order.append(int(explained.argmax()))
+            column = rest[:, order[-1]] / np.sqrt(rest[order[-1], order[-1]])
+            left -= column * (left[order[-1]] / np.sqrt(rest[order[-1], order[-1]]))
+            rest -= np.outer(column, column)
+        return order, gains, covariances
+
+
+def _noisy(white: Array, rng: np.random.Generator) -> Array:
+    """With noise of random strength: answers beyond the frames' own."""
+    strengths = NOISE * rng.random((len(white), 1), dtype=np.float32)
+    noisy: Array = white + strengths * rng.standard_normal(white.shape, dtype=np.float32)
+    return noisy
+
+
+def _principal(vectors: Array, mean: Array) -> tuple[Array, Array]:
+    """Axes (C, d) and standard deviations (d,) of what varies at all."""
+    centred = vectors - mean.astype(np.float32)
+    variances, axes = np.linalg.eigh((centred.T @ centred).astype(np.float64) / len(centred))
+    real = variances > FLAT * variances[-1]
+    return axes[:, real], np.sqrt(variances[real])
