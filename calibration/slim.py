@@ -25,9 +25,10 @@ from edge_ad.progress import Progress
 __all__ = ["SHARE", "Slimmed", "slim"]
 
 SHARE = 0.5  # of the budget; the rest is for fewer bits
+WORTH = 0.05  # of the multiply-accumulates: what saves less is better left to fewer bits
 FRAMES = 16  # images that ranks are found on; each counts twice, with and without a defect
 UNIT_IMAGES, DEFECTS_OF_EACH = 48, 3  # that units are fitted to
-UNITS = (256, 384, 512)
+UNITS = (256, 384, 512, 768)
 MISSED = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)  # shares of a response's variance that a convolution may lose
 MISSED_UPSAMPLED = (0.1, 0.05, 0.03, 0.02)  # likewise, of those that no other convolution follows
 
@@ -119,7 +120,7 @@ def _of_units(model: ModelProto, paths: Sequence[Path], seed: int) -> list[Chang
     def fitted(count: int) -> Change:
         def change(graph: ModelProto) -> dict[str, int]:
             return reduce_units(
-                graph, {name: of_one.fit(count) for name, of_one in fits.items() if 2 * count <= of_one.width}
+                graph, {name: of_one.fit(count) for name, of_one in fits.items() if 4 * count <= 3 * of_one.width}
             )
 
         return change
@@ -150,13 +151,14 @@ def _first_within(
 ) -> tuple[ModelProto, dict[str, int], float]:
     """The first change that keeps to its share of the budget, its ranks, and what it uses; else the model itself."""
     tried: list[dict[str, int]] = []
+    macs = total_macs(model)
     with Progress(what, len(changes)) as progress:
         for change in changes:
             changed = ModelProto()
             changed.CopyFrom(model)
             ranks = change(changed)
             progress.step()
-            if not ranks or ranks in tried:
+            if not ranks or ranks in tried or total_macs(changed) > (1 - WORTH) * macs:
                 continue
             tried.append(ranks)
             used = journal.trial(changed.SerializeToString()).used

@@ -15,9 +15,17 @@ import numpy.typing as npt
 import onnx
 
 from edge_ad.algebra.editor import Array
-from edge_ad.algebra.low_rank import Subspace, find_subspaces, lower_ranks
+from edge_ad.algebra.fewer_units import reduce_units, sample_hidden
+from edge_ad.algebra.low_rank import (
+    Subspace,
+    find_subspaces,
+    find_upsampled_subspaces,
+    lower_ranks,
+    lower_upsampled_ranks,
+)
 from edge_ad.algebra.reduce_rank import reduce_rank, sample_differences
 from edge_ad.algebra.sketch import Sketch
+from edge_ad.algebra.units import Units
 from edge_ad.errors import CalibrationError
 
 __all__ = ["RANKS_FILE", "ChosenRanks", "chosen_ranks", "slim_graph"]
@@ -30,12 +38,13 @@ class ChosenRanks:
     """Attributes:
     command: That chose them.
     data: What they were chosen on.
-    differences, convolutions: Rank by name, as in calibration.slim.Slimmed.
+    differences, units, convolutions: By name, as in calibration.slim.Slimmed.
     """
 
     command: str
     data: str
     differences: dict[str, int]
+    units: dict[str, int]
     convolutions: dict[str, int]
 
 
@@ -62,14 +71,20 @@ def slim_graph(content: bytes, ranks: ChosenRanks, frame: npt.NDArray[np.uint8])
         if name in differences
     }
     reduce_rank(model, sketches)
-    measured = find_subspaces(model, [frame])
-    subspaces = {name: _of_rank(measured[name], rank) for name, rank in ranks.convolutions.items() if name in measured}
-    lowered = lower_ranks(model, subspaces, missed=0.0)
-    got = {name: one.rank for name, one in sketches.items()} | lowered
-    if got != ranks.differences | ranks.convolutions:
+    hidden = sample_hidden(model, [frame], 1)
+    units = {
+        name: _random_units(len(hidden[name].readout), count) for name, count in ranks.units.items() if name in hidden
+    }
+    got = {name: one.rank for name, one in sketches.items()} | reduce_units(model, units)
+    for measure, lower in ((find_upsampled_subspaces, lower_upsampled_ranks), (find_subspaces, lower_ranks)):
+        measured = measure(model, [frame])
+        chosen = {name: _of_rank(measured[name], rank) for name, rank in ranks.convolutions.items() if name in measured}
+        got |= lower(model, chosen, missed=0.0)
+    expected = ranks.differences | ranks.units | ranks.convolutions
+    if got != expected:
         raise CalibrationError(
             "The ranks are those of another graph.",
-            expected=ranks.differences | ranks.convolutions,
+            expected=expected,
             got=got,
             fix=f"choose them again: {ranks.command}",
         )
@@ -80,6 +95,12 @@ def slim_graph(content: bytes, ranks: ChosenRanks, frame: npt.NDArray[np.uint8])
 def _random_sketch(channels: int, rank: int) -> Sketch:
     axes: Array = np.linalg.qr(np.random.default_rng(rank).standard_normal((channels, rank)))[0]
     return Sketch(directions=axes.astype(np.float32), constant=0.0, error=0.0)
+
+
+def _random_units(width: int, count: int) -> Units:
+    rng = np.random.default_rng(count)
+    mix = rng.standard_normal((width, count)) / np.sqrt(width)
+    return Units(mix=mix, bias=np.zeros(count), few=rng.standard_normal(count), constant=0.0, error=0.0)
 
 
 def _of_rank(subspace: Subspace, rank: int) -> Subspace:

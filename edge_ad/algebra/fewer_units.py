@@ -18,7 +18,7 @@ from edge_ad.progress import Progress
 __all__ = ["FEWEST", "reduce_units", "sample_hidden"]
 
 FEWEST = 256  # hidden units: of a smaller layer there is nothing to gain
-MOST_VECTORS = 65536  # of one layer over all frames: 270 MB of 1,024 units
+MOST_VECTORS = 49152  # of one layer over all frames: 200 MB of 1,024 units
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,10 @@ from edge_ad.algebra.editor import Array
 
 __all__ = ["Hidden", "UnitFit", "Units"]
 
-STEPS = 1500
+STEPS = 2000
 BATCH = 1024
 LEARNING_RATE = 0.05  # of the mean size of a parameter's values
-NOISE = 0.3  # at most, in standard deviations of every direction
+NOISE, NOISY_COPIES = 0.7, 4  # at most, in standard deviations of every direction; beside the frames' own
 HELD_OUT = 0.2  # share of the frames, the last ones, that says how well the others' fit holds
 FLAT = 1e-7  # of the largest variance: directions below it are rounding
 
@@ -74,7 +74,8 @@ class UnitFit:
         self.unseen = white[-max(held, 1) :].reshape(-1, white.shape[-1])
         seen = white[: len(white) - held].reshape(-1, white.shape[-1])
         self.order, self.gains, self.covariances = self._order(seen, most)
-        self.fitted = np.concatenate([seen, _noisy(seen, np.random.default_rng(seed))])
+        rng = np.random.default_rng(seed)
+        self.fitted = np.concatenate([seen, *(_noisy(seen, rng) for _ in range(NOISY_COPIES))])
         self.wanted = self.answers(self.fitted)
 
     @property

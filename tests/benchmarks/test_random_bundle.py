@@ -68,8 +68,22 @@ def test_a_slim_graph_has_the_ranks_that_were_chosen(efficientad: bytes) -> None
     assert total_macs(slim) < 0.3 * total_macs(onnx.load_from_string(efficientad))
 
 
+def test_a_slim_head_has_the_units_and_the_rank_that_were_chosen() -> None:
+    ranks = chosen_ranks("supersimplenet")
+    assert ranks is not None
+    whole = graph_of(random_network("supersimplenet", **options_of("supersimplenet")))
+    slim = onnx.load_from_string(slim_graph(whole, ranks, drawn_frames((256, 256))[0]))
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in slim.graph.initializer}
+    nodes = {node.name: node for node in slim.graph.node}
+    for name, count in ranks.units.items():
+        assert shapes[nodes[f"{name}_product"].input[1]] == (count, 1)
+    for name, rank in ranks.convolutions.items():
+        assert shapes[nodes[name].input[1]][1] == rank
+    assert total_macs(slim) < 0.8 * total_macs(onnx.load_from_string(whole))
+
+
 def test_ranks_of_another_graph_are_refused() -> None:
-    ranks = ChosenRanks(command="c", data="d", differences={}, convolutions={"conv_of_another": 16})
+    ranks = ChosenRanks(command="c", data="d", differences={}, units={}, convolutions={"conv_of_another": 16})
     with pytest.raises(CalibrationError, match="those of another graph"):
         slim_graph(tiny_graph(), ranks, np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     missing = dataclasses.replace(ranks, convolutions={}, differences={"mean_of_another": 16})
