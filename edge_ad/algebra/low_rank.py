@@ -24,6 +24,7 @@ from edge_ad.progress import Progress
 __all__ = ["Subspace", "find_subspaces", "lower_ranks", "lower_upsampled_ranks"]
 
 BLOCK = 16  # channels that kernels compute together
+WIDEST = 1024  # outputs; upsampled taps have more, and are seen together with what they add up to
 WORTH = 0.9  # of the multiply-accumulates: two convolutions that save less than a tenth gain nothing
 
 
@@ -179,7 +180,7 @@ def _subspaces(editor: GraphEditor, frames: Sequence[Image], names: Mapping[str,
 
 def _dense(editor: GraphEditor) -> list[Convolution]:
     found = (convolution_of(editor, node) for node in editor.nodes("Conv"))
-    return [one for one in found if one is not None and one.groups == 1]
+    return [one for one in found if one is not None and one.groups == 1 and len(one.bias) <= WIDEST]
 
 
 def _saved(convolution: Convolution, rank: int) -> bool:

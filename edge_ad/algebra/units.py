@@ -144,14 +144,18 @@ class UnitFit:
         covariances += 1e-6 * np.trace(covariances) / len(covariances) * np.eye(len(covariances))
         gains = covariances @ self.readout.astype(np.float64)
         left, rest = gains.copy(), covariances.copy()
+        smallest = 1e-6 * np.diag(covariances).max()  # below it a unit is what those before it make, and rounding
         order: list[int] = []
-        for _ in range(min(most, len(gains))):
-            explained = np.square(left) / np.maximum(np.diag(rest), 1e-12)
+        while len(order) < min(most, len(gains)):
+            variances = np.diag(rest)
+            explained = np.where(variances > smallest, np.square(left) / np.maximum(variances, smallest), 0.0)
             explained[order] = -1
-            order.append(int(explained.argmax()))
-            column = rest[:, order[-1]] / np.sqrt(rest[order[-1], order[-1]])
-            left -= column * (left[order[-1]] / np.sqrt(rest[order[-1], order[-1]]))
-            rest -= np.outer(column, column)
+            best = int(explained.argmax())
+            order.append(best)
+            if variances[best] > smallest:
+                column = rest[:, best] / np.sqrt(rest[best, best])
+                left -= column * (left[best] / np.sqrt(rest[best, best]))
+                rest -= np.outer(column, column)
         return order, gains, covariances
 
 

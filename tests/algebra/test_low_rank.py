@@ -6,14 +6,21 @@ import numpy as np
 import pytest
 from onnx import ModelProto, helper
 
-from edge_ad.algebra import macs_by_node, total_macs
-from edge_ad.algebra.low_rank import Subspace, find_subspaces, lower_ranks
+from edge_ad.algebra import macs_by_node, optimise, total_macs
+from edge_ad.algebra.low_rank import (
+    Subspace,
+    find_subspaces,
+    find_upsampled_subspaces,
+    lower_ranks,
+    lower_upsampled_ranks,
+)
 from edge_ad.backends.onnxruntime import open_session
 from edge_ad.errors import CalibrationError
 from tests.algebra.graphs import (
     answers,
     assert_same_answers,
     efficientad,
+    exported,
     frames,
     graph,
     node,
@@ -147,6 +154,35 @@ def test_a_whole_network_keeps_its_answers() -> None:
     (map_before, score_before), (map_after, score_after) = answers(model, 2), answers(copy, 2)
     assert np.corrcoef(map_before.ravel(), map_after.ravel())[0, 1] > 0.99
     np.testing.assert_allclose(score_after, score_before, rtol=0.02)
+
+
+def test_upsampled_taps_are_of_the_few_axes_alone() -> None:
+    """Against the projection of the whole response, at the context of SuperSimpleNet's classification head."""
+    model = optimise(exported("supersimplenet", (64, 64), image_size=64, backbone="resnet18", hidden=256))[0]
+    name, tensor = "node_conv2d_15", "conv2d_15"
+    axes, mean = np.linalg.qr(noise(128, 128).astype(np.float64))[0], noise(128).astype(np.float64)
+    missed = np.clip(1 - np.arange(129) / 40, 0, 1)
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    assert lower_upsampled_ranks(copy, {name: Subspace(mean=mean, axes=axes, missed=missed)}, 0.5) == {name: 32}
+    assert total_macs(copy) < total_macs(model)
+    watched = helper.make_empty_tensor_value_info(tensor)
+    came, response = (answers(_with_output(one, watched), 2)[-1] for one in (copy, model))
+    kept = axes[:, :32]
+    wanted = mean + (response.transpose(0, 2, 3, 1) - mean) @ kept @ kept.T
+    np.testing.assert_allclose(came, wanted.transpose(0, 3, 1, 2), atol=1e-4 * np.abs(wanted).max())
+    whole = Subspace(mean=mean, axes=axes, missed=missed)
+    assert lower_upsampled_ranks(copy, {name: whole}, 0.0) == {}, "48 axes would be few enough, and it is a Conv now"
+    found = find_upsampled_subspaces(model, [np.full((64, 64, 3), shade, np.uint8) for shade in (9, 99)])
+    assert {*found} == {name}
+    assert found[name].axes.shape == (128, 128)
+
+
+def _with_output(model: ModelProto, output: object) -> ModelProto:
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.output.extend([output])
+    return copy
 
 
 def test_no_frames_are_an_error() -> None:
