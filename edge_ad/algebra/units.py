@@ -1,7 +1,7 @@
 """A hidden layer of few units that answers about as one of many: fitted to its answers.
 
 Units that are merely chosen from the many, with new weights, miss too much: a head that was trained at a margin needs
-all its units to tell normal from not. Trained for a minute to give the same answers, half of them suffice.
+all its units to tell normal from not. Trained for a minute to give the same answers, half of them may do.
 """
 
 from __future__ import annotations
@@ -58,9 +58,7 @@ class UnitFit:
     """Fits any number of units to one hidden layer."""
 
     def __init__(self, hidden: Hidden, most: int, seed: int = 0) -> None:
-        """Args:
-        most: Units that will be asked for.
-        """
+        """Whitens what comes into the layer, and orders its units; `most` is the largest count that `fit` will get."""
         channels = len(hidden.readout)
         held = int(HELD_OUT * len(hidden.vectors))
         vectors = hidden.vectors.reshape(-1, channels)
