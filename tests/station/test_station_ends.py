@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from edge_ad.errors import SettingsError, TriggerRefused
+from edge_ad.station.feed import CameraFeed
 from edge_ad.station.publishing import Control, OpenPublisher, message
 from edge_ad.station.publishing.callback import callback
 from edge_ad.station.query import Query, Reader
@@ -34,6 +35,23 @@ def test_a_stop_finishes_what_was_triggered_and_takes_no_more(station: MakeStati
         running.trigger()
     with Reader(running.settings.record.folder) as reader:
         assert len(list(reader.verdicts(Query()))) == 60
+
+
+def test_cameras_are_released_together(station: MakeStation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes seconds to let go does not hold up the others: each waits until all of them are at it."""
+    running = station("".join(CAMERA.replace("cameras.top", f"cameras.{name}") for name in ("left", "right", "top")))
+    all_at_it, close = threading.Barrier(3, timeout=10), CameraFeed.close
+
+    def close_with_the_others(feed: CameraFeed) -> None:
+        all_at_it.wait()
+        close(feed)
+
+    monkeypatch.setattr(CameraFeed, "close", close_with_the_others)
+    before = {thread.name for thread in threading.enumerate() if thread.name.endswith(" frames")}
+    assert len(before) >= 1
+    assert running.stop()
+    assert not all_at_it.broken
+    assert not before & {thread.name for thread in threading.enumerate()}
 
 
 def test_who_triggers_while_it_stops_has_a_verdict_or_is_refused(station: MakeStation) -> None:
