@@ -21,7 +21,7 @@ from edge_ad.errors import CalibrationError
 from edge_ad.frame import Image
 from edge_ad.progress import Progress
 
-__all__ = ["Subspace", "find_subspaces", "lower_ranks", "lower_upsampled_ranks"]
+__all__ = ["Subspace", "find_subspaces", "find_upsampled_subspaces", "lower_ranks", "lower_upsampled_ranks"]
 
 BLOCK = 16  # channels that kernels compute together
 WIDEST = 1024  # outputs; upsampled taps have more, and are seen together with what they add up to
