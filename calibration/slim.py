@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,15 @@ from calibration.observe import evenly, with_defects
 from calibration.search import Journal
 from calibration.trunk import load_named
 from edge_ad.algebra import optimise, total_macs
-from edge_ad.algebra.fewer_units import reduce_units, sample_hidden
-from edge_ad.algebra.low_rank import find_subspaces, find_upsampled_subspaces, lower_ranks, lower_upsampled_ranks
+from edge_ad.algebra.low_rank import (
+    Subspace,
+    find_subspaces,
+    find_upsampled_subspaces,
+    lower_ranks,
+    lower_upsampled_ranks,
+)
 from edge_ad.algebra.reduce_rank import reduce_rank, sample_differences
+from edge_ad.algebra.reduce_units import reduce_units, sample_hidden
 from edge_ad.algebra.sketch import fit_sketches, smallest_within
 from edge_ad.algebra.units import UnitFit
 from edge_ad.frame import Image
@@ -79,8 +85,16 @@ def slim(model: ModelProto, paths: Sequence[Path], journal: Journal, seed: int =
     ladders: tuple[tuple[str, str, Ladder], ...] = (
         ("differences", "ranks of differences", lambda graph: _of_differences(graph, frames, seed)),
         ("units", "units of heads", lambda graph: _of_units(graph, paths, seed)),
-        ("convolutions", "ranks of upsampled convolutions", lambda graph: _of_upsampled(graph, frames)),
-        ("convolutions", "ranks of convolutions", lambda graph: _of_convolutions(graph, frames)),
+        (
+            "convolutions",
+            "ranks of upsampled convolutions",
+            lambda graph: _of_ranks(lower_upsampled_ranks, find_upsampled_subspaces(graph, frames), MISSED_UPSAMPLED),
+        ),
+        (
+            "convolutions",
+            "ranks of convolutions",
+            lambda graph: _of_ranks(lower_ranks, find_subspaces(graph, frames), MISSED),
+        ),
     )
     chosen: dict[str, dict[str, int]] = {"differences": {}, "units": {}, "convolutions": {}}
     used = 0.0
@@ -128,22 +142,15 @@ def _of_units(model: ModelProto, paths: Sequence[Path], seed: int) -> list[Chang
     return [fitted(count) for count in UNITS] if fits else []
 
 
-def _of_upsampled(model: ModelProto, frames: Sequence[Image]) -> list[Change]:
-    subspaces = find_upsampled_subspaces(model, frames)
-
+def _of_ranks(
+    lower: Callable[[ModelProto, Mapping[str, Subspace], float], dict[str, int]],
+    subspaces: Mapping[str, Subspace],
+    shares: Sequence[float],
+) -> list[Change]:
     def lowered(missed: float) -> Change:
-        return lambda graph: lower_upsampled_ranks(graph, subspaces, missed)
+        return lambda graph: lower(graph, subspaces, missed)
 
-    return [lowered(missed) for missed in MISSED_UPSAMPLED]
-
-
-def _of_convolutions(model: ModelProto, frames: Sequence[Image]) -> list[Change]:
-    subspaces = find_subspaces(model, frames)
-
-    def lowered(missed: float) -> Change:
-        return lambda graph: lower_ranks(graph, subspaces, missed)
-
-    return [lowered(missed) for missed in MISSED]
+    return [lowered(missed) for missed in shares]
 
 
 def _first_within(

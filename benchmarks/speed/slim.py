@@ -15,7 +15,6 @@ import numpy.typing as npt
 import onnx
 
 from edge_ad.algebra.editor import Array
-from edge_ad.algebra.fewer_units import reduce_units, sample_hidden
 from edge_ad.algebra.low_rank import (
     Subspace,
     find_subspaces,
@@ -24,6 +23,7 @@ from edge_ad.algebra.low_rank import (
     lower_upsampled_ranks,
 )
 from edge_ad.algebra.reduce_rank import reduce_rank, sample_differences
+from edge_ad.algebra.reduce_units import reduce_units, sample_hidden
 from edge_ad.algebra.sketch import Sketch
 from edge_ad.algebra.units import Units
 from edge_ad.errors import CalibrationError

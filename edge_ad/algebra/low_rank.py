@@ -11,15 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto
 
 from edge_ad.algebra.channels import project_channels
 from edge_ad.algebra.convolution import Convolution, add_convolution, convolution_of, put_convolution
 from edge_ad.algebra.editor import Array, GraphEditor
-from edge_ad.backends.onnxruntime import open_session
+from edge_ad.algebra.responses import responses
 from edge_ad.errors import CalibrationError
 from edge_ad.frame import Image
-from edge_ad.progress import Progress
 
 __all__ = ["Subspace", "find_subspaces", "find_upsampled_subspaces", "lower_ranks", "lower_upsampled_ranks"]
 
@@ -163,18 +162,10 @@ def _subspaces(editor: GraphEditor, frames: Sequence[Image], names: Mapping[str,
         raise CalibrationError("Nothing to measure responses on.", expected="frames of the camera", got="none")
     if not names:
         return {}
-    watched = ModelProto()
-    watched.CopyFrom(editor.model)
-    returned = {value.name for value in editor.model.graph.output}
-    watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in {*names} - returned)
-    session = open_session(watched.SerializeToString(), "the graph with its responses")
     moments = {name: _Moments(editor.shape(name)[1]) for name in names}
-    with Progress("responses", len(frames)) as progress:
-        for frame in frames:
-            responses = session.run(list(moments), {"image": frame[None]})
-            for of_one, response in zip(moments.values(), responses, strict=True):
-                of_one.add(response[0].reshape(response.shape[1], -1))
-            progress.step()
+    for of_frame in responses(editor.model, list(names), frames, len(frames), "responses"):
+        for of_one, response in zip(moments.values(), of_frame, strict=True):
+            of_one.add(response[0].reshape(response.shape[1], -1))
     return {names[name]: of_one.subspace() for name, of_one in moments.items()}
 
 

@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto
 
 from edge_ad.algebra.convolution import Convolution, convolution_of, put_convolution
 from edge_ad.algebra.editor import Array, GraphEditor, attribute
+from edge_ad.algebra.responses import responses
 from edge_ad.algebra.sketch import Sketch
-from edge_ad.backends.onnxruntime import open_session
 from edge_ad.errors import CalibrationError
 from edge_ad.frame import Image
-from edge_ad.progress import Progress
 
 __all__ = ["reduce_rank", "sample_differences"]
 
@@ -52,20 +51,13 @@ def sample_differences(model: ModelProto, frames: Sequence[Image], seed: int = 0
     lengths = {one.node.output[0]: one.difference for one in _squared_lengths(GraphEditor(model))}
     if not lengths:
         return {}
-    watched = ModelProto()
-    watched.CopyFrom(model)
-    watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in lengths.values())
-    session = open_session(watched.SerializeToString(), "the graph with its differences")
     rng = np.random.default_rng(seed)
     sampled: dict[str, list[Array]] = {name: [] for name in lengths}
-    with Progress("differences", len(frames)) as progress:
-        for frame in frames:
-            answers = session.run(list(lengths.values()), {"image": frame[None]})
-            for name, difference in zip(lengths, answers, strict=True):
-                vectors = difference[0].reshape(difference.shape[1], -1).T
-                count = min(len(vectors), max(1, MOST_VECTORS // len(frames)))
-                sampled[name].append(vectors[rng.choice(len(vectors), count, replace=False)])
-            progress.step()
+    for of_frame in responses(model, list(lengths.values()), frames, len(frames), "differences"):
+        for name, difference in zip(lengths, of_frame, strict=True):
+            vectors = difference[0].reshape(difference.shape[1], -1).T
+            count = min(len(vectors), max(1, MOST_VECTORS // len(frames)))
+            sampled[name].append(vectors[rng.choice(len(vectors), count, replace=False)])
     return {name: np.stack(vectors) for name, vectors in sampled.items()}
 
 

@@ -7,7 +7,7 @@ import pytest
 from onnx import ModelProto, helper
 
 from edge_ad.algebra import optimise, total_macs
-from edge_ad.algebra.fewer_units import reduce_units, sample_hidden
+from edge_ad.algebra.reduce_units import reduce_units, sample_hidden
 from edge_ad.algebra.units import Units
 from edge_ad.backends.onnxruntime import open_session
 from tests.algebra.graphs import answers, assert_same_answers, exported, graph, node, noise

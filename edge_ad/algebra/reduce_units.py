@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto
 
 from edge_ad.algebra.channels import project_channels
 from edge_ad.algebra.editor import Array, GraphEditor, attribute
+from edge_ad.algebra.responses import responses
 from edge_ad.algebra.units import Hidden, Units
-from edge_ad.backends.onnxruntime import open_session
 from edge_ad.frame import Image
-from edge_ad.progress import Progress
 
 __all__ = ["FEWEST", "reduce_units", "sample_hidden"]
 
@@ -44,20 +43,12 @@ def sample_hidden(model: ModelProto, frames: Iterable[Image], count: int, seed: 
     heads = _heads(GraphEditor(model))
     if not heads or not count:
         return {}
-    watched = ModelProto()
-    watched.CopyFrom(model)
-    del watched.graph.output[:]
-    entering = [head.entering for head in heads]
-    watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in entering)
-    session = open_session(watched.SerializeToString(), "the graph with its hidden layers")
     rng = np.random.default_rng(seed)
     sampled: list[list[Array]] = [[] for _ in heads]
-    with Progress("hidden layers", count) as progress:
-        for frame in frames:
-            for of_one, vectors in zip(sampled, session.run(entering, {"image": frame[None]}), strict=True):
-                cells = vectors.reshape(-1, vectors.shape[-1])
-                of_one.append(cells[rng.choice(len(cells), min(len(cells), -(-MOST_VECTORS // count)), replace=False)])
-            progress.step()
+    for of_frame in responses(model, [head.entering for head in heads], frames, count, "hidden layers"):
+        for of_one, vectors in zip(sampled, of_frame, strict=True):
+            cells = vectors.reshape(-1, vectors.shape[-1])
+            of_one.append(cells[rng.choice(len(cells), min(len(cells), -(-MOST_VECTORS // count)), replace=False)])
     return {
         head.name: Hidden(vectors=np.stack(vectors), readout=head.readout, slope=head.slope)
         for head, vectors in zip(heads, sampled, strict=True)
