@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from sklearn.metrics import roc_auc_score
 
-from calibration.cost import Cost, measure_cost, score_of
+from calibration.cost import Cost, Reference, measure_cost, score_of
 from edge_ad.backends.onnxruntime import open_session
-from edge_ad.frame import Image
-from edge_ad.golden import Answer
 from edge_ad.training.dataset import Dataset
 
 __all__ = ["DEFAULT_BUDGET", "Budget", "Judge", "Trial", "image_auroc"]
@@ -24,7 +22,7 @@ _LARGEST_SHIFT = 0.75  # spreads of normal scores
 _LARGEST_RANK_LOSS = 0.02  # 1 - Spearman's correlation
 _REFERENCE = 0.1
 # In any case: a verdict without its place is of little use.
-_LARGEST_MAP_LOSS = 0.10  # 1 - the worst frame's correlation
+_LARGEST_MAP_LOSS = 0.10  # 1 - the worst correlation of a frame with a defect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +50,8 @@ class Budget:
     Attributes:
         points: Of image AUROC in percentage points, on labelled images. Without those, worst score shift and rank
             correlation on normal images and synthetic defects stand in for it: 0.75 spreads of normal scores and
-            0.98 for 0.1 points, in proportion for others. With and without, maps correlate by 0.90 or better.
+            0.98 for 0.1 points, in proportion for others. With and without, maps of frames with a synthetic defect
+            correlate by 0.90 or better.
     """
 
     points: float = DEFAULT_BUDGET
@@ -72,9 +71,7 @@ class Judge:
     """Compares graphs with float32's answers to the same frames.
 
     Attributes:
-        frames: Good parts, and the same with synthetic defects.
-        expected: float32's answers to them.
-        spread, threshold: Of float32's scores of normal images.
+        reference: float32's answers to good parts, and to the same with synthetic defects.
         labelled: A data set with good and defective test images, where there is one.
         auroc: float32's image AUROC on it.
         integer_kernels: As open_session takes it.
@@ -83,10 +80,7 @@ class Judge:
     """
 
     budget: Budget
-    frames: Sequence[Image]
-    expected: Sequence[Answer]
-    spread: float
-    threshold: float
+    reference: Reference
     labelled: Dataset | None = None
     auroc: float | None = None
     integer_kernels: bool = True
@@ -121,7 +115,7 @@ class Judge:
         return open_session(graph, "a candidate", integer_kernels=self.integer_kernels)
 
     def _cost(self, session: Any) -> Cost:
-        return measure_cost(session, self.frames, self.expected, self.spread, self.threshold)
+        return measure_cost(session, self.reference)
 
 
 def image_auroc(session: Any, labelled: Dataset) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from onnx import ModelProto
 
 from calibration.budget import DEFAULT_BUDGET, Budget, Judge, image_auroc
-from calibration.cost import measure_cost, scores_of
+from calibration.cost import Reference, measure_cost, scores_of
 from calibration.eight_bits import eight_bits_from_fp32
 from calibration.fp16 import fp16_from_fp32, trunk_tensors
 from calibration.observe import Observation, evenly, observe
@@ -29,7 +29,7 @@ from edge_ad.backends.onnxruntime import OUTPUTS, answer_frames, open_session
 from edge_ad.backends.openvino import OpenVinoSession
 from edge_ad.bundle import REPORT_FILE, Bundle
 from edge_ad.errors import FrameError, TooFewImages
-from edge_ad.frame import Image, check_image, read_image
+from edge_ad.frame import check_image, read_image
 from edge_ad.golden import GOLDEN_FILE, Golden, read_golden
 from edge_ad.manifest import PrecisionEntry
 from edge_ad.threshold import DEFAULT_FALSE_REJECT_RATE, FittedThreshold, fit_threshold
@@ -84,18 +84,14 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
     unseen, note = _unseen(paths, bundle)
     labelled = open_dataset(options.test, options.normal_class) if options.test else None
     content = bundle.read(bundle.precision("fp32").graph)
-    reference = open_session(content, "the float32 graph")
-    frames = _cost_frames(evenly(unseen, COST_IMAGES), options.seed)
-    expected = [reference.run(OUTPUTS, {"image": frame[None]}) for frame in frames]
-    baseline = fit_threshold(scores_of(reference, unseen, "fp32 threshold"), options.false_reject_rate)
+    published = open_session(content, "the float32 graph")
+    baseline = fit_threshold(scores_of(published, unseen, "fp32 threshold"), options.false_reject_rate)
+    reference = _reference(published, evenly(unseen, COST_IMAGES), baseline, options.seed)
     judge = Judge(
         budget=Budget(points=options.budget),
-        frames=frames,
-        expected=expected,
-        spread=baseline.score_spread,
-        threshold=baseline.threshold,
+        reference=reference,
         labelled=labelled,
-        auroc=image_auroc(reference, labelled) if labelled else None,
+        auroc=image_auroc(published, labelled) if labelled else None,
     )
     journals = {
         precision: Journal(
@@ -109,11 +105,11 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
     golden = read_golden(bundle)
     entries, answers = dict(bundle.manifest.precisions), dict(golden.answers)
     for precision, graph in graphs.items():
-        session, fitted = reference, baseline
+        session, fitted = published, baseline
         if precision != "fp32":
             session = open_session(graph, f"the {precision} graph", integer_kernels=precision != "fp8")
             fitted = fit_threshold(scores_of(session, unseen, f"{precision} threshold"), options.false_reject_rate)
-        cost = measure_cost(session, frames, expected, baseline.score_spread, baseline.threshold)
+        cost = measure_cost(session, reference)
         report[precision] |= {"threshold": fitted.threshold, "bytes": len(graph), **dataclasses.asdict(cost)}
         if labelled is not None:
             report[precision] |= _accuracy(session, labelled, size, precision, fitted.threshold)
@@ -146,8 +142,8 @@ def _judge_in(judge: Judge, precision: str, size: tuple[int, int]) -> Judge:
 def _journal_path(bundle: Bundle, content: bytes, judge: Judge, what: str) -> Path:
     """Beside the bundle; another one for other frames, labels or another budget."""
     digest = hashlib.sha256(content)
-    for frame in judge.frames:
-        digest.update(frame.tobytes())
+    for frame, defective in zip(judge.reference.frames, judge.reference.defective, strict=True):
+        digest.update(frame.tobytes() + bytes([defective]))
     for item in judge.labelled.test if judge.labelled else ():
         digest.update(f"{item.path} {item.is_defective}".encode())
     digest.update(what.encode())
@@ -235,10 +231,17 @@ def _unseen(paths: list[Path], bundle: Bundle) -> tuple[list[Path], str]:
     )
 
 
-def _cost_frames(paths: Sequence[Path], seed: int) -> list[Image]:
+def _reference(session: Any, paths: Sequence[Path], baseline: FittedThreshold, seed: int) -> Reference:
     rng = np.random.default_rng((seed, 1))
-    frames = [read_image(path) for path in paths]
-    return [*frames, *(cut_paste(frame, rng) for frame in frames)]  # the same share of each at any even stride
+    good = [read_image(path) for path in paths]
+    frames = [*good, *(cut_paste(frame, rng) for frame in good)]
+    return Reference(
+        frames=frames,
+        defective=[False] * len(good) + [True] * len(good),
+        answers=[session.run(OUTPUTS, {"image": frame[None]}) for frame in frames],
+        spread=baseline.score_spread,
+        threshold=baseline.threshold,
+    )
 
 
 def _accuracy(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from calibration.budget import Budget, Judge
+from calibration.cost import Reference
 from calibration.fp16 import trunk_tensors
 from calibration.observe import Observation, observe
 from calibration.trunk import load_named
@@ -26,10 +27,13 @@ def judge_of(
     scores = np.concatenate([score for _, score in expected])
     judge = Judge(
         budget=Budget(points=points),
-        frames=frames,
-        expected=expected,
-        spread=float(scores.std()),
-        threshold=float(scores.max()),
+        reference=Reference(
+            frames=frames,
+            defective=[False, True] * 3,
+            answers=expected,
+            spread=float(scores.std()),
+            threshold=float(scores.max()),
+        ),
     )
     model = load_named(content)
     return judge, observe(model, trunk_tensors(model), paths, 0)

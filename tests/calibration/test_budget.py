@@ -100,7 +100,7 @@ def test_the_budget_has_to_hold_in_every_runtime(tmp_path: Path, off_by: float, 
     candidate = two_convolutions(gain=0.0501)
     alone = judge.trial(candidate, whole=False)
     assert 0 < alone.used < 1
-    judge.elsewhere = lambda graph: Answering(list(judge.expected), off_by * judge.spread)
+    judge.elsewhere = lambda graph: Answering(list(judge.reference.answers), off_by * judge.reference.spread)
     both = judge.trial(candidate, whole=False)
     if counts == "here":
         assert both.used == alone.used
