@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import ModelProto
 
-from edge_ad.algebra.crop_borders import crop_borders
+from edge_ad.algebra.crop import crop
 from edge_ad.algebra.fold_affine import fold_affine
 from edge_ad.algebra.join_differences import join_differences
 from edge_ad.algebra.mix_before_upsampling import convolve_before_upsampling, project_before_upsampling
@@ -25,7 +25,7 @@ EXACT_PASSES: dict[str, Pass] = {
     "join_differences": join_differences,
     "project_before_upsampling": project_before_upsampling,
     "convolve_before_upsampling": convolve_before_upsampling,
-    "crop_borders": crop_borders,
+    "crop": crop,
 }
 
 

@@ -25,9 +25,9 @@ GRAPHS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 DIFFERENCE = {"fold_affine": 2, "join_differences": 1}
 PASSES = {
-    "efficientad-s": DIFFERENCE | {"split_slices": 2, "crop_borders": 1},
+    "efficientad-s": DIFFERENCE | {"split_slices": 2, "crop": 10},
     "efficientad-s, padded": DIFFERENCE | {"split_slices": 2},
-    "efficientad-s alone": DIFFERENCE | {"crop_borders": 1},
+    "efficientad-s alone": DIFFERENCE | {"crop": 10},
     "simplenet": {"project_before_upsampling": 1},
     "supersimplenet": {"project_before_upsampling": 1, "convolve_before_upsampling": 1},
     "cutpaste": {},
