@@ -21,6 +21,7 @@ from benchmarks import (
     scale,
     station,
     supervised,
+    tail,
 )
 from edge_ad.errors import EdgeAdError
 
@@ -43,6 +44,7 @@ def main() -> int:
         "scale": scale,
         "station": station,
         "supervised": supervised,
+        "tail": tail,
     }
     for name, module in modules.items():
         summary = (module.__doc__ or "").partition("\n")[0]

@@ -12,12 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.regions import draw_region
 from edge_ad.compare.cli import add_choices
 from edge_ad.compare.contenders import Contender, chosen_methods, contenders, option_names, parse_settings
 from edge_ad.compare.page import write_comparison
 from edge_ad.compare.run import compare
 from edge_ad.compare.text import LEGEND, table_cells
+from edge_ad.frame import read_image
 from edge_ad.report.machine import describe_machine
+from edge_ad.training.dataset import open_dataset
+from edge_ad.training.export import OF_PLACES
 
 DATASETS = ("metal_nut", "cookie", "juice_bottle")
 
@@ -28,17 +32,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--datasets", nargs="+", default=DATASETS, help=f"(default: {' '.join(DATASETS)})")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="ResNet-18, for methods that take a backbone")
     parser.add_argument("--trained-only", action="store_true", help="leave out what has no finished run")
+    parser.add_argument(
+        "--region", action="store_true", help=f"look at the part alone ({', '.join(OF_PLACES)}); RUNS of its own"
+    )
     parser.add_argument("--pages", type=Path, metavar="FOLDER", help="write the page of every data set as well")
     add_choices(parser)
 
 
 def result_name(arguments: argparse.Namespace) -> str:
-    return "accuracy-slim" if arguments.slim else "accuracy"
+    return "accuracy" + "-slim" * arguments.slim + "-region" * arguments.region
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Rows and failures by data set."""
-    methods = chosen_methods(arguments.methods)
+    methods = [name for name in chosen_methods(arguments.methods) if not arguments.region or name in OF_PLACES]
     texts = [*_backbones(methods, arguments.weights), *arguments.settings]
     settings = parse_settings(texts, methods, arguments.steps)
     found = {}
@@ -47,7 +54,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         if not chosen:
             continue
         found[dataset] = compare(
-            arguments.data / dataset, chosen, fp16=arguments.fp16, budget=arguments.budget, slim=arguments.slim
+            arguments.data / dataset,
+            chosen,
+            fp16=arguments.fp16,
+            budget=arguments.budget,
+            slim=arguments.slim,
+            region=_region(arguments, dataset),
         )
         if arguments.pages:
             write_comparison(arguments.pages / f"{dataset}.html", found[dataset])
@@ -77,6 +89,13 @@ def _contenders(
     return [dataclasses.replace(one, settings={}) if one.method in finished else one for one in every]
 
 
+def _region(arguments: argparse.Namespace, dataset: str) -> Path | None:
+    if not arguments.region:
+        return None
+    size = read_image(open_dataset(arguments.data / dataset).train[0]).shape[:2]
+    return draw_region(dataset, size, arguments.runs / f"region-{dataset}.png")
+
+
 def _command(arguments: argparse.Namespace) -> str:
     """As it was typed, with names in place of this machine's folders."""
     words = ["python -m benchmarks accuracy --data DATA --runs RUNS"]
@@ -84,6 +103,7 @@ def _command(arguments: argparse.Namespace) -> str:
     words += ["--trained-only"] if arguments.trained_only else []
     words += [f"--budget {arguments.budget:g}"] if arguments.budget else []
     words += ["--slim"] if arguments.slim else []
+    words += ["--region"] if arguments.region else []
     words += ["--fp16"] if arguments.fp16 else []
     words += [f"--datasets {' '.join(arguments.datasets)}"] if tuple(arguments.datasets) != DATASETS else []
     words += [f"--methods {' '.join(arguments.methods)}"] if arguments.methods != ["all"] else []

@@ -34,8 +34,8 @@ from edge_ad.golden import GOLDEN_FILE, Golden, read_golden
 from edge_ad.manifest import PrecisionEntry
 from edge_ad.threshold import DEFAULT_FALSE_REJECT_RATE, FittedThreshold, fit_threshold
 from edge_ad.training.dataset import Dataset, open_dataset
-from edge_ad.training.defects import cut_paste
 from edge_ad.training.evaluate import evaluate
+from edge_ad.training.region import Box, defect_within, inspected_box
 from edge_ad.training.run import image_hash
 
 __all__ = ["CalibrationOptions", "calibrate"]
@@ -86,7 +86,8 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
     content = bundle.read(bundle.precision("fp32").graph)
     published = open_session(content, "the float32 graph")
     baseline = fit_threshold(scores_of(published, unseen, "fp32 threshold"), options.false_reject_rate)
-    reference = _reference(published, evenly(unseen, COST_IMAGES), baseline, options.seed)
+    box = inspected_box(bundle.manifest.provenance)
+    reference = _reference(published, evenly(unseen, COST_IMAGES), baseline, box, options.seed)
     judge = Judge(
         budget=Budget(points=options.budget),
         reference=reference,
@@ -231,10 +232,11 @@ def _unseen(paths: list[Path], bundle: Bundle) -> tuple[list[Path], str]:
     )
 
 
-def _reference(session: Any, paths: Sequence[Path], baseline: FittedThreshold, seed: int) -> Reference:
+def _reference(session: Any, paths: Sequence[Path], baseline: FittedThreshold, box: Box | None, seed: int) -> Reference:
+    """Good parts, and the same with a defect where the bundle looks for one."""
     rng = np.random.default_rng((seed, 1))
     good = [read_image(path) for path in paths]
-    frames = [*good, *(cut_paste(frame, rng) for frame in good)]
+    frames = [*good, *(defect_within(frame, box, rng) for frame in good)]
     return Reference(
         frames=frames,
         defective=[False] * len(good) + [True] * len(good),

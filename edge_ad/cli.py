@@ -182,6 +182,13 @@ def _add_export(commands: Any) -> None:
         metavar="HEIGHTxWIDTH",
         help="size of the frames the graph takes (default: the size of the training images)",
     )
+    parser.add_argument(
+        "--region",
+        type=Path,
+        metavar="IMAGE",
+        help="the region of interest, an image of the camera's size that is black where nothing matters: anomalies are "
+        "looked for in the rest alone, and what only the black needed is not computed",
+    )
     parser.add_argument("--force", action="store_true", help="replace a bundle that is already there")
     parser.add_argument("--json", action="store_true", help="print the manifest's precisions as JSON")
 
@@ -189,7 +196,13 @@ def _add_export(commands: Any) -> None:
 def _export(arguments: argparse.Namespace) -> int:
     from edge_ad.training.export import export
 
-    bundle = export(arguments.training_run, arguments.output, camera=arguments.camera, force=arguments.force)
+    bundle = export(
+        arguments.training_run,
+        arguments.output,
+        camera=arguments.camera,
+        region=arguments.region,
+        force=arguments.force,
+    )
     size, entry = bundle.manifest.input, bundle.precision("fp32")
     if arguments.json:
         print(json.dumps({"bundle": str(bundle.path), "input": vars(size), "fp32": vars(entry)}, indent=2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, helper
 
 from edge_ad.algebra.editor import GraphEditor
 from edge_ad.algebra.windows import Reading, Window, reading, whole
@@ -83,7 +83,7 @@ class _Cropped:
         readings: By output.
 
     Attributes:
-        places: By tensor of which only a part is made: the name of that part, and which it is.
+        places: By tensor of which only a part is made: under which name, and which part.
     """
 
     def __init__(self, editor: GraphEditor, readings: dict[str, Reading]) -> None:
@@ -100,10 +100,11 @@ class _Cropped:
             inputs = [self._fitting(index, name, one) for index, name in enumerate(node.input)]
             if one.view and not self.editor.is_output(output):
                 self.places[output] = inputs[0], one.made
-            elif complete:
-                self._put(node, inputs, output, one)
-            else:
-                self.places[output] = self._put(node, inputs, "", one), one.made
+                continue
+            attributes = {given.name: helper.get_attribute_value(given) for given in node.attribute} | one.attributes
+            self.editor.replace(output, node.op_type, inputs, **attributes)
+            if not complete:
+                self.places[output] = output, one.made
 
     def _fitting(self, index: int, tensor: str, one: Reading) -> str:
         """The name of what the node reads there."""
@@ -130,11 +131,3 @@ class _Cropped:
         corners = {"starts": [spans[axis][0] for axis in axes], "ends": [spans[axis][1] for axis in axes], "axes": axes}
         constants = [self.editor.add_constant(f"{name}_{what}", of, np.int64) for what, of in corners.items()]
         return self.editor.add("Slice", [name, *constants], f"{name}_cropped")
-
-    def _put(self, node: NodeProto, inputs: list[str], output: str, one: Reading) -> str:
-        """The node again, with other inputs, as `output` or under a new name; returns the name."""
-        attributes = {given.name: helper.get_attribute_value(given) for given in node.attribute} | one.attributes
-        if not output:
-            return self.editor.add(node.op_type, inputs, f"{node.output[0]}_part", **attributes)
-        self.editor.replace(output, node.op_type, inputs, **attributes)
-        return output

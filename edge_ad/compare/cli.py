@@ -23,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: REPORT's name with _runs)",
     )
     parser.add_argument("--normal-class", metavar="NAME", help="the class of good parts (default: good)")
+    parser.add_argument(
+        "--region",
+        type=Path,
+        metavar="IMAGE",
+        help="the region of interest, as edge-ad export takes it; methods whose score describes the whole image fail",
+    )
     add_choices(parser)
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
 
@@ -73,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         fp16=arguments.fp16,
         budget=arguments.budget,
         slim=arguments.slim,
+        region=arguments.region,
         normal_class=arguments.normal_class,
     )
     page = write_comparison(arguments.output, found)

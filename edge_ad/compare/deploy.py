@@ -31,13 +31,14 @@ def deploy(
     *,
     budget: float | None = None,
     slim: bool = False,
+    region: Path | None = None,
     normal_class: str | None = None,
 ) -> Bundle:
     """The contender's bundle with float32 and `precisions`.
 
     Args:
         data: The fingerprint of the data set.
-        budget, slim, normal_class: As `compare` takes them.
+        budget, slim, region, normal_class: As `compare` takes them.
 
     Raises:
         TrainingError: The finished run has other settings, or saw other images.
@@ -53,9 +54,11 @@ def deploy(
         options = dataclasses.replace(options, test=dataset.root, budget=budget)
     if slim:
         made_from["slim"] = "yes"
+    if region is not None:
+        made_from["region"] = fingerprint(region)
 
     def make() -> dict[str, str]:
-        bundle = export(run, contender.bundle, force=True)
+        bundle = export(run, contender.bundle, region=region, force=True)
         calibrate(bundle, options)
         return _graphs(bundle)
 

@@ -38,6 +38,7 @@ def compare(
     fp16: bool = False,
     budget: float | None = None,
     slim: bool = False,
+    region: Path | None = None,
     normal_class: str | None = None,
 ) -> Comparison:
     """Judge all contenders on the test images of a data set.
@@ -49,6 +50,8 @@ def compare(
         budget: Points of image AUROC that INT8 and FP16 may lose on these test images, whose labels calibration then
             sees; None: it sees normal images and synthetic defects alone.
         slim: Lower ranks before fewer bits, within half the budget.
+        region: An image that is black where nothing matters, as `export` takes it. Methods whose score describes the
+            whole image fail.
         normal_class: As open_dataset takes it.
 
     Raises:
@@ -64,7 +67,14 @@ def compare(
         print(f"{number} of {len(contenders)} methods: {contender.method}", file=sys.stderr, flush=True)
         try:
             bundle = deploy(
-                contender, dataset, data, precisions[1:], budget=budget, slim=slim, normal_class=normal_class
+                contender,
+                dataset,
+                data,
+                precisions[1:],
+                budget=budget,
+                slim=slim,
+                region=region,
+                normal_class=normal_class,
             )
             judged += [judge(contender, bundle, precision, dataset, data) for precision in precisions]
         except Exception as error:  # whatever it is, the other methods' hours are not lost
@@ -166,10 +176,12 @@ def _facts(dataset: Dataset, judged: Sequence[Judged]) -> dict[str, str]:
     defective = sum(item.is_defective for item in dataset.test)
     machine = describe_machine()
     bases = dict.fromkeys(_report(one.bundle)["threshold_images"] for one in judged)
+    regions = [shown for one in judged if (shown := one.bundle.manifest.provenance.get("region_of_interest"))]
     facts = {
         "Data": f"{dataset.name}: {len(dataset.train)} good images to learn from, "
         f"{len(dataset.validation)} to validate; {len(dataset.test) - defective} good, {defective} defective to test",
         "Thresholds": "; ".join(bases),
+        "Region of interest": f"{regions[0]['share']:.0%} of the frame" if regions else "",
         "Intervals": "95 %, over the test images; a method's luck in training is not in them",
         "Latency": f"median of up to {LATENCY_FRAMES} test frames, one at a time; every method answers a frame before "
         "the next frame, in an order drawn anew",

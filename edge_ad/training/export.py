@@ -19,7 +19,8 @@ import onnx
 import onnxruntime
 import torch
 
-from edge_ad.algebra import PassRow, optimise
+from edge_ad.algebra import PassRow, optimise, total_macs
+from edge_ad.algebra.keep_region import keep_region
 from edge_ad.backends.onnxruntime import OUTPUTS, answer_frames, open_session
 from edge_ad.bundle import REPORT_FILE, Bundle, create_bundle
 from edge_ad.errors import ExportError
@@ -29,7 +30,7 @@ from edge_ad.manifest import Manifest, PrecisionEntry, Size
 from edge_ad.methods.graph import InspectionGraph
 from edge_ad.progress import Progress
 from edge_ad.threshold import FittedThreshold, fit_threshold
-from edge_ad.training.defects import cut_paste
+from edge_ad.training.region import Box, RegionOfInterest, defect_within
 from edge_ad.training.run import RunRecord
 from edge_ad.training.train import load_run
 
@@ -39,36 +40,57 @@ GRAPH_FILE = "model.onnx"
 OPSET = 18
 PARITY_TOLERANCE = 1e-3  # largest score difference torch - ONNX Runtime, in spreads of normal scores
 PARITY_BATCHES = (1, 2, 5)
+OF_PLACES = ("efficientad-s", "efficientad-m", "simplenet", "uninformed-students")  # their scores are maxima of maps
 FILES_OF_OPTIONS = ("weights", "teacher", "teachers", "penalty_images")  # paths of the training machine
 
 
-def export(run: Path, output: Path, *, camera: tuple[int, int] | None = None, force: bool = False) -> Bundle:
+def export(
+    run: Path,
+    output: Path,
+    *,
+    camera: tuple[int, int] | None = None,
+    region: Path | None = None,
+    force: bool = False,
+) -> Bundle:
     """Write a bundle for frames of `camera` (height, width), by default the size of the training images.
 
     The graph goes through the exact passes of edge_ad.algebra. The threshold comes from the run's validation images.
     Torch and ONNX Runtime are compared on them.
 
+    Args:
+        region: An image of the camera's size, black where nothing matters: the score is that of the rest alone.
+
     Raises:
         TrainingError: `run` is not a finished run.
-        ExportError: Torch and ONNX Runtime disagree, or the validation images are gone.
+        ExportError: Torch and ONNX Runtime disagree, the validation images are gone, or the method's score cannot be
+            limited to a region.
+        DataError: `region` is of another size, or black all over.
         BundleError: The bundle cannot be written.
     """
     network, record, options = load_run(run)
     camera = camera or record.camera
     graph = InspectionGraph(network, camera, options["image_size"]).eval()
     model, passes = optimise(onnx.load_model_from_string(onnx_from_graph(graph)))
-    content = model.SerializeToString()
-    session = open_session(content, f"the graph of {run}")
+    session = open_session(model.SerializeToString(), f"the graph of {run}")
     frames = _validation_frames(record, camera)
-    scores = _scores(session, frames)
-    fitted = fit_threshold(scores)
-    images = _golden_frames(frames)
-    golden = Golden(image=images, answers={"fp32": answer_frames(session, images)})
+    fitted = fit_threshold(_scores(session, frames))
     parity = _check_parity(graph, session, frames, fitted.score_spread)
+    provenance = {"macs": {"as_written": passes[0].macs_before, "exported": passes[-1].macs_after}}
+    box = None
+    if region is not None:
+        of_interest = RegionOfInterest.read(region, camera)
+        box = of_interest.box
+        session = _limit(model, session, of_interest, frames, record.method)
+        fitted = fit_threshold(_scores(session, frames))
+        provenance["macs"]["exported"] = total_macs(model)
+        provenance["region_of_interest"] = of_interest.facts()
+    images = _golden_frames(frames, box)
+    golden = Golden(image=images, answers={"fp32": answer_frames(session, images)})
     manifest = _manifest(record, options, camera, golden.answers["fp32"], fitted, passes)
+    manifest.provenance.update(provenance)
     report = {"fp32": {"threshold": fitted.threshold, "torch_parity_spreads": parity}}
     files = {
-        GRAPH_FILE: content,
+        GRAPH_FILE: model.SerializeToString(),
         GOLDEN_FILE: golden.to_bytes(),
         REPORT_FILE: json.dumps(report, indent=2).encode() + b"\n",
     }
@@ -173,9 +195,33 @@ def at_camera_size(image: Image, camera: tuple[int, int]) -> Image:
     return resized  # type: ignore[return-value]
 
 
-def _golden_frames(frames: Sequence[Image]) -> np.ndarray:
+def _golden_frames(frames: Sequence[Image], box: Box | None) -> np.ndarray:
     """A normal frame and one with a synthetic defect: quiet and loud activations both count."""
-    return np.stack([frames[0], cut_paste(frames[-1], np.random.default_rng(0))])
+    return np.stack([frames[0], defect_within(frames[-1], box, np.random.default_rng(0))])
+
+
+def _limit(
+    model: onnx.ModelProto, session: Any, of_interest: RegionOfInterest, frames: Sequence[Image], method: str
+) -> Any:
+    """Limit the model to the region; returns its session, which answers as `session` does inside.
+
+    Outside the map says what is usual inside: the median over normal frames.
+    """
+    whole, *_ = session.run(OUTPUTS[:1], {"image": frames[0][None]})
+    inside = of_interest.on_map(whole.shape[1:])
+    maps = [session.run(OUTPUTS[:1], {"image": frame[None]})[0][0] for frame in frames]
+    if not keep_region(model, inside, float(np.median([one[inside] for one in maps]))):
+        raise ExportError(
+            f"The score of {method} cannot be limited to a region.",
+            expected=f"a method whose score is the highest value of a map: {', '.join(OF_PLACES)}",
+            got=f"{method}, whose score describes the whole image",
+            fix="leave --region out and crop the images to the part, before training and at the camera",
+        )
+    limited = open_session(model.SerializeToString(), "the graph of the region")
+    came, _ = limited.run(OUTPUTS, {"image": frames[0][None]})
+    if not np.allclose(came[:, inside], whole[:, inside], rtol=1e-4, atol=1e-5 * float(np.abs(whole).max())):
+        raise ExportError("The graph of the region answers otherwise than the whole one.", fix="report this, please")
+    return limited
 
 
 def _check_parity(graph: InspectionGraph, session: Any, frames: Sequence[Image], spread: float) -> float:
@@ -220,7 +266,6 @@ def _manifest(
             "trained_at": list(record.camera),
             "training_hashes": list(record.training_hashes),
             "training_seconds": record.seconds,
-            "macs": {"as_written": passes[0].macs_before, "exported": passes[-1].macs_after},
             "passes": {row.name: row.applied for row in passes if row.applied},
             "versions": {**record.versions, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
         },
