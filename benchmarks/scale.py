@@ -20,7 +20,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import cv2
@@ -28,8 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.speed import options_of
-from edge_ad import Bundle, Frame, Inspection, Inspector, TiledInspector
-from edge_ad.ahead import in_order
+from edge_ad import Bundle, Inspector, TiledInspector
 from edge_ad.cameras import ImageFiles
 from edge_ad.progress import Progress
 from edge_ad.report.machine import describe_machine
@@ -219,25 +217,12 @@ def _folder(inspector: Inspector, one_core: Sequence[Inspector], plan: Plan, fol
     for number in range(plan.images):
         cv2.imwrite(str(folder / f"{number}.png"), frames[number % len(frames)])
     files, cores = ImageFiles.of_folder(folder), os.cpu_count() or 1
-    free: SimpleQueue[Inspector] = SimpleQueue()
-    for one in one_core:
-        free.put(one)
-
-    def with_any(frame: Frame) -> Inspection:
-        taken = free.get()
-        try:
-            return taken.inspect(frame)
-        finally:
-            free.put(taken)
-
     numbers = range(files.total)
     works: dict[str, Callable[[], object]] = {
         "frames in memory": lambda: [inspector.inspect(frames[number % len(frames)]) for number in numbers],
         "one after the other": lambda: [inspector.inspect(frame) for frame in files],
-        "edge-ad inspect": lambda: list(inspect_files(files, inspector.inspect, None, max(2, cores))),
-        "an inspector per core": lambda: list(
-            in_order(lambda number: with_any(files.read(number)), numbers, threads=cores)
-        ),
+        "read ahead": lambda: list(inspect_files(files, [inspector.inspect], None, max(2, cores))),
+        "edge-ad inspect": lambda: list(inspect_files(files, [one.inspect for one in one_core], None, max(2, cores))),
     }
     seconds = _in_turns(works, plan.rounds)
     return {

@@ -1,8 +1,8 @@
 """`edge-ad inspect BUNDLE SOURCE`: a verdict on every frame of a source, as lines or as JSON.
 
-Image files are read and decoded by threads while the network runs. One inspector on all cores does the inspecting:
-inspectors of one core each are a little faster on two cores (`python -m benchmarks scale`) and hold the network once
-per core.
+Image files are read and decoded while the network runs. Of few files, one inspector on all cores inspects one after the
+other; of many, inspectors share the cores and their files: that is faster (`python -m benchmarks scale`), and worth
+opening the network several times.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import argparse
 import json
 import os
 import sys
-import threading
-from collections.abc import Callable, Generator
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TypeAlias
 
 from edge_ad.ahead import in_order
@@ -31,6 +31,9 @@ from edge_ad.tiled import TiledInspector
 __all__ = ["Outcome", "inspect_files", "run"]
 
 Look: TypeAlias = Callable[[Frame], Inspection]
+
+MANY = 50  # files for each inspector: opening one takes as long as inspecting a few
+MOST_INSPECTORS = 8  # of which each holds the network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     first_fault: Outcome | None = None
     with (
         open_source(arguments.source) as source,
-        Inspector(arguments.bundle, precision=arguments.precision, backend=arguments.backend) as inspector,
-        closing(_outcomes(source, inspector, arguments)) as outcomes,
+        ExitStack() as opened,
+        closing(_outcomes(source, inspectors := _open(source, arguments, opened), arguments)) as outcomes,
         _progress(source) as progress,
     ):
         try:
@@ -98,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.json:
         faults = f", {counts['fault']} faults" if counts["fault"] else ""
         verdicts = f"{counts['good']} good, {counts['ANOMALOUS']} anomalous{faults}"
-        print(f"{verdicts}; {inspector.precision} on {inspector.backend}")
+        print(f"{verdicts}; {inspectors[0].precision} on {inspectors[0].backend}")
     if first_fault is not None and isinstance(source, ImageFiles):
         raise _without_verdict(counts["fault"], source.total, first_fault)
     return 0
@@ -122,32 +125,60 @@ def _without_verdict(count: int, total: int, first: Outcome) -> SourceError:
     )
 
 
-def _outcomes(source: Source, inspector: Inspector, arguments: argparse.Namespace) -> Generator[Outcome, None, None]:
-    look: Look = TiledInspector(inspector).inspect if arguments.tiled else inspector.inspect
+def _open(source: Source, arguments: argparse.Namespace, opened: ExitStack) -> list[Inspector]:
+    """One inspector, or where a CPU has many files to inspect, several that divide its cores among them."""
+    cores = os.cpu_count() or 1
+    count = 1
+    if isinstance(source, ImageFiles) and not arguments.tiled:
+        count = max(1, min(cores, MOST_INSPECTORS, source.total // MANY))
+
+    def one() -> Inspector:
+        threads = cores // count if count > 1 else None
+        inspector = Inspector(
+            arguments.bundle, precision=arguments.precision, backend=arguments.backend, threads=threads
+        )
+        return opened.enter_context(inspector)
+
+    first = one()
+    return [first, *(one() for _ in range(count - 1) if first.backend.endswith("-cpu"))]
+
+
+def _outcomes(
+    source: Source, inspectors: Sequence[Inspector], arguments: argparse.Namespace
+) -> Generator[Outcome, None, None]:
+    looks = [TiledInspector(one).inspect if arguments.tiled else one.inspect for one in inspectors]
     save = Path(arguments.save) if arguments.save else None
     if isinstance(source, ImageFiles):
         # Frames to be cut into tiles may be so large that few fit into memory, and reading is a small part of the work.
-        return inspect_files(source, look, save, 2 if arguments.tiled else max(2, os.cpu_count() or 2))
-    return _of_stream(source, look, save)
+        return inspect_files(source, looks, save, 2 if arguments.tiled else max(2, os.cpu_count() or 2))
+    return _of_stream(source, looks[0], save)
 
 
-def inspect_files(files: ImageFiles, look: Look, save: Path | None, threads: int) -> Generator[Outcome, None, None]:
+def inspect_files(
+    files: ImageFiles, looks: Sequence[Look], save: Path | None, threads: int
+) -> Generator[Outcome, None, None]:
     """What comes of each file, in order; one that is unreadable or of the wrong size is a fault.
 
-    One image is inspected at a time, while the other threads read theirs or draw overlays.
+    As many images are inspected at a time as there are `looks`, while the other threads read theirs or draw overlays.
 
     Args:
+        looks: Each is used by one thread at a time.
         save: Folder for overlays.
         threads: At most as many images are in memory.
     """
-    inspecting = threading.Lock()
+    free: SimpleQueue[Look] = SimpleQueue()
+    for look in looks:
+        free.put(look)
 
     def work(sequence: int) -> Outcome:
         name = files.paths[sequence].name
         try:
             frame = files.read(sequence)
-            with inspecting:
+            look = free.get()
+            try:
                 inspection = look(frame)
+            finally:
+                free.put(look)
         except (UnreadableImage, FrameError) as error:
             return Outcome(name=name, sequence=sequence, result=error)
         if save:

@@ -102,6 +102,38 @@ def test_another_image_is_read_while_one_is_inspected(
     assert (code, len(lines)) == (0, 30)
 
 
+def test_many_files_are_divided_among_inspectors(
+    bright_bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first inspection waits until another inspector has begun one; none ever has two frames at a time."""
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    code, alone, _ = inspect(capsys, bright_bundle.path, folder, "--json")
+    monkeypatch.setattr("edge_ad.verdicts.MANY", 10)
+    busy: list[Inspector] = []
+    seen: set[int] = set()
+    twice: list[Inspector] = []
+    several = threading.Event()
+    inspected = Inspector.inspect
+
+    def inspect_with_others(self: Inspector, frame: Frame) -> Inspection:
+        twice.extend([self] if self in busy else [])
+        busy.append(self)
+        seen.add(id(self))
+        if len(seen) > 1:
+            several.set()
+        assert several.wait(20)
+        inspection = inspected(self, frame)
+        busy.remove(self)
+        return inspection
+
+    monkeypatch.setattr(Inspector, "inspect", inspect_with_others)
+    code, lines, _ = inspect(capsys, bright_bundle.path, folder, "--json")
+    assert code == 0 and not twice and 2 <= len(seen) <= 3
+    assert [(row["frame"], row["score"]) for row in map(json.loads, lines)] == [
+        (row["frame"], row["score"]) for row in map(json.loads, alone)
+    ]
+
+
 def test_a_file_that_goes_away_is_a_fault(
     bright_bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
