@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edge_ad.backends import open_backend, open_proven
 from edge_ad.bundle import Bundle
@@ -38,6 +38,44 @@ def test_its_makers_are_not_told_what_runs_unless_somebody_wants_it(tiny_bundle:
     home = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home" / ".cache")}
     subprocess.run([sys.executable, "-c", code], env={**bare, **home}, check=True)
     assert not (tmp_path / "home").exists()
+
+
+RESIDENT = """
+import sys
+import numpy as np
+from edge_ad.backends.onnxruntime import open_session
+
+def resident():
+    [line] = [line for line in open("/proc/self/status") if line.startswith("VmRSS")]
+    return int(line.split()[1]) / 1024
+
+graph = open(sys.argv[1], "rb").read()
+sessions = []
+for _ in range(4):
+    sessions.append(open_session(graph, "a graph of large maps"))
+    sessions[-1].run(None, {"x": np.zeros((1, 3, 512, 512), np.float32)})
+    print(resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_sessions_share_the_memory_they_compute_in(tmp_path: Path) -> None:
+    """Two maps of 32 MB at a time: a session of its own would hold them as long as it is open."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["wide"]), helper.make_node("Softmax", ["wide"], ["soft"], axis=3)]
+    nodes.append(helper.make_node("ReduceMax", ["soft"], ["y"]))
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 512, 512])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    weights = [numpy_helper.from_array(np.ones((32, 3, 1, 1), np.float32), "w")]
+    model = helper.make_model(
+        helper.make_graph(nodes, "wide", inputs, outputs, weights),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    onnx.save(model, tmp_path / "wide.onnx")
+    command = [sys.executable, "-c", RESIDENT, str(tmp_path / "wide.onnx")]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    first, *further = map(float, told.split())
+    assert max(further) - first < 16, f"three more sessions took {further[-1] - first:.0f} MB"
 
 
 def test_the_graph_is_what_numpy_computes(tiny_bundle: Bundle) -> None:
