@@ -22,6 +22,7 @@ from benchmarks import (
     station,
     supervised,
     tail,
+    training,
 )
 from edge_ad.errors import EdgeAdError
 
@@ -45,6 +46,7 @@ def main() -> int:
         "station": station,
         "supervised": supervised,
         "tail": tail,
+        "training": training,
     }
     for name, module in modules.items():
         summary = (module.__doc__ or "").partition("\n")[0]

@@ -28,7 +28,7 @@ def draw_region(name: str, size: tuple[int, int], path: Path) -> Path:
     if shape == "rectangle":
         image[top:bottom, left:right] = 255
     else:
-        cv2.ellipse(image, ((left + right) / 2, (top + bottom) / 2), (right - left, bottom - top), 0, 255, -1)
+        cv2.ellipse(image, (((left + right) / 2, (top + bottom) / 2), (right - left, bottom - top), 0), 255, -1)
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), image)
     return path

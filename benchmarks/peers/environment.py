@@ -9,7 +9,7 @@ from benchmarks.speed.contenders import Contender
 from benchmarks.speed.race import ROOT
 from edge_ad.errors import MissingDependency
 
-__all__ = ["METHODS_OF_PEERS", "PEERS", "peer_contenders"]
+__all__ = ["METHODS_OF_PEERS", "PEERS", "peer_contenders", "peers_python"]
 
 PEERS = ROOT / ".peers"
 METHODS_OF_PEERS = ("efficientad-s", "efficientad-m", "supersimplenet")
@@ -35,11 +35,7 @@ def peer_contenders(method: str, *, quick: bool) -> list[Contender]:
     Raises:
         MissingDependency: There is no .peers, or their models could not be made.
     """
-    python = PEERS / "bin" / "python"
-    if not python.exists():
-        raise MissingDependency(
-            "The peers are not installed.", expected=PEERS, got="nothing there", fix="make peers, or leave out --peers"
-        )
+    python = Path(peers_python())
     models = PEERS / "models" / method
     _make_models(python, models, method)
     return [
@@ -54,6 +50,20 @@ def peer_contenders(method: str, *, quick: bool) -> list[Contender]:
         for name, (opener, file, in_quick, packages) in _FORMS.items()
         if in_quick or not quick
     ]
+
+
+def peers_python() -> str:
+    """The interpreter of their environment.
+
+    Raises:
+        MissingDependency: There is no .peers.
+    """
+    python = PEERS / "bin" / "python"
+    if not python.exists():
+        raise MissingDependency(
+            "The peers are not installed.", expected=PEERS, got="nothing there", fix="make peers, or leave out --peers"
+        )
+    return str(python)
 
 
 def _make_models(python: Path, models: Path, method: str) -> None:

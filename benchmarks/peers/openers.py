@@ -29,6 +29,31 @@ def torch_inferencer(path: str) -> Verdict:
     return verdict
 
 
+def efficientad_step(size: str) -> Verdict:
+    """A training step of anomalib's model as its module makes one, without the trainer around it."""
+    from benchmarks.peers.shim import declare_operators
+
+    declare_operators()
+    import torch
+    from anomalib.models import EfficientAd
+
+    model = EfficientAd(model_size=size).model.train()
+    model.mean_std["mean"].data.fill_(0.1)
+    model.mean_std["std"].data.fill_(1.1)
+    trained = [*model.student.parameters(), *model.ae.parameters()]
+    optimiser = torch.optim.Adam(trained, lr=1e-4, weight_decay=1e-5)
+
+    def step(frame: npt.NDArray[np.uint8]) -> float:
+        image = torch.from_numpy(frame[None, ..., ::-1].copy()).permute(0, 3, 1, 2).float() / 255
+        loss = sum(model(image, image.flip(3)))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        return float(loss.item())
+
+    return step
+
+
 def openvino_inferencer(path: str) -> Verdict:
     """anomalib's OpenVINOInferencer, with OpenVINO's own choice of precision."""
     from benchmarks.peers.shim import declare_operators

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from edge_ad.training.images import endless, load_rgb, natural_images, normalise
 from edge_ad.training.registry import Method
 from edge_ad.training.run import Split
 
-__all__ = ["MEDIUM", "SMALL", "empty_efficientad", "fit_efficientad", "recolour"]
+__all__ = ["MEDIUM", "SMALL", "empty_efficientad", "fit_efficientad", "recolour", "training_step"]
 
 CHECKPOINT_EVERY = 250
 RECOLOUR_RANGE = (0.8, 1.2)  # appendix A.1: brightness, contrast or saturation
@@ -66,7 +66,6 @@ def _train(
     options: EfficientAdOptions,
     folder: Path,
 ) -> None:
-    device = network.teacher_mean.device
     network.train()
     network.teacher.eval()
     inputs = _inputs(split, options, step)
@@ -75,19 +74,32 @@ def _train(
             decayed = step >= options.decay_at * options.steps
             for group in optimiser.param_groups:
                 group["lr"] = options.learning_rate * (0.1 if decayed else 1.0)
-            image, recoloured, *natural = (x[None].to(device, memory_format=torch.channels_last) for x in next(inputs))
-            with half_precision(device):
-                losses = network.losses(image, recoloured, *(natural or [None]), options.hard_fraction)
-            loss = torch.stack(losses).sum()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+            loss = training_step(network, optimiser, next(inputs), options.hard_fraction)
             step += 1
-            progress.step(loss=f"{loss.item():.3f}")
+            progress.step(loss=f"{loss:.3f}")
             if step % CHECKPOINT_EVERY == 0:
                 state = {"step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}
                 save_checkpoint(folder / "checkpoint.pt", state)
                 inputs = _inputs(split, options, step)
+
+
+def training_step(
+    network: EfficientAd, optimiser: torch.optim.Optimizer, inputs: Sequence[Tensor], hard_fraction: float
+) -> float:
+    """One step of algorithm 1; returns its loss.
+
+    Args:
+        inputs: A normal image, the same recoloured and, for the penalty, a natural image; (3, size, size) each.
+    """
+    device = network.teacher_mean.device
+    image, recoloured, *natural = (x[None].to(device, memory_format=torch.channels_last) for x in inputs)
+    with half_precision(device):
+        losses = network.losses(image, recoloured, *(natural or [None]), hard_fraction)
+    loss = torch.stack(losses).sum()
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    return float(loss.item())
 
 
 def _inputs(split: Split, options: EfficientAdOptions, step: int) -> Iterator[list[Tensor]]:
