@@ -78,12 +78,19 @@ def _bundles(arguments: argparse.Namespace, folder: Path) -> dict[str, Bundle]:
     network = random_network(method, **options_of(method))
     frames = drawn_frames(network.camera)
     graphs = {"": graph_of(network)}
-    if ranks := chosen_ranks(method):
-        graphs["slim"] = slim_graph(graphs[""], ranks, frames[0])
+    for ranks in chosen_ranks(method)[: 1 if arguments.quick else None]:
+        label = f"slim as on {ranks.data}" if "slim" in graphs else "slim"
+        graphs[label] = slim_graph(graphs[""], ranks, frames[0])
     if not arguments.quick:
         graphs["plain"] = graph_of(network, exact_passes=False)
     return {
-        label: bundle_of_graph(folder / f"{method}{label}.bundle", method, graph, frames, ("fp32", "int8"))
+        label: bundle_of_graph(
+            folder / f"{method}{label.replace(' ', '-')}.bundle",
+            method,
+            graph,
+            frames,
+            ("int8",) if " on " in label else ("fp32", "int8"),
+        )
         for label, graph in graphs.items()
     }
 
@@ -130,8 +137,7 @@ def _peers(arguments: argparse.Namespace) -> list[Contender]:
 
 def _remarks(arguments: argparse.Namespace) -> list[str]:
     remarks = []
-    ranks = None if arguments.bundle else chosen_ranks(arguments.method)
-    if ranks:
+    for ranks in [] if arguments.bundle else chosen_ranks(arguments.method)[:1]:
         remarks.append(
             f"Slim has random weights too, in the ranks that `{ranks.command}` chose on {ranks.data}; what these ranks "
             "cost in accuracy is in benchmarks/results/accuracy-slim.md."
@@ -153,14 +159,19 @@ def _command(arguments: argparse.Namespace) -> str:
 
 
 def _ratios(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The fastest of ours against the fastest peer; where some are slim, also without those."""
+    """The fastest of ours against the fastest peer; where some are slim, also without those, and by their ranks."""
     by_family: dict[str, list[dict[str, Any]]] = {family: [] for family in ("ours", "slim", "torch", "peer")}
+    elsewhere: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        if "failure" not in row:
+        _, _, data = row["name"].partition(" slim as on ")
+        if "failure" not in row and data:
+            elsewhere.setdefault(data, []).append(row)
+        elif "failure" not in row:
             by_family[row["family"]].append(row)
     found = _against(by_family["ours"] + by_family["slim"], by_family["peer"])
     if by_family["slim"]:
         found["without_slim"] = _against(by_family["ours"], by_family["peer"])
+    found["slim_elsewhere"] = {data: _against(those, by_family["peer"]) for data, those in elsewhere.items()}
     return found
 
 
@@ -213,6 +224,8 @@ def as_text(result: dict[str, Any]) -> str:
         cells = [f"{row[key]:g}" for key in keys]
         lines.append(f"| {' | '.join([row['name'], *cells])} |")
     lines += _ratio_lines(result)
+    for data, ratios in result["slim_elsewhere"].items():
+        lines += ["", f"## In the ranks chosen on {data}", *_ratio_lines(ratios)]
     if "without_slim" in result:
         lines += ["", "## Without the slim ones", *_ratio_lines(result["without_slim"])]
     return "\n".join(lines)

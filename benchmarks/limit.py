@@ -88,14 +88,14 @@ def _random(arguments: argparse.Namespace, folder: Path) -> Bundle:
 
 def _ranks_of(method: str) -> ChosenRanks:
     ranks = chosen_ranks(method)
-    if ranks is None:
+    if not ranks:
         raise CalibrationError(
             f"No ranks are kept for {method}.",
             expected=RANKS_FILE,
             got="nothing about it",
             fix="name a bundle of yours that was calibrated with --slim: --bundle BUNDLE",
         )
-    return ranks
+    return ranks[0]
 
 
 def _against_limit(

@@ -71,7 +71,7 @@ def _random(method: str, folder: Path) -> Path:
 
     network = random_network(method, **options_of(method))
     frames, graph = drawn_frames(network.camera), graph_of(network)
-    if ranks := chosen_ranks(method):
+    for ranks in chosen_ranks(method)[:1]:
         graph = slim_graph(graph, ranks, frames[0])
     return bundle_of_graph(folder / "random.bundle", method, graph, frames, ("int8",)).path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import onnx
 import pytest
@@ -16,7 +17,7 @@ from edge_ad.backends.flavours import load_flavour
 from edge_ad.backends.onnxruntime import OUTPUTS, open_session
 from edge_ad.bundle import Bundle, sha256
 from edge_ad.golden import golden_error, read_golden
-from tests.trained import METHODS
+from tests.trained import METHODS, calibrated_bundle, painted_region
 
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121", "portable")
 FEW_TARGETS = ("sm75", "sm89", "sm120")  # one per way of compiling: without float32 matrix products, Ada, Blackwell
@@ -61,6 +62,16 @@ def test_every_engine_compiles(
     assert (entry.flavour, entry.precision, entry.graph_sha256) == ("rtx", precision, sha256(graph))
     size = len(bundle.read(entry.file))
     assert SMALLEST_SHARE * len(graph) < size < LARGEST_SHARE * len(graph) + MOST_CODE_BYTES
+
+
+def test_engines_of_a_region_compile(trained_run: Callable[[str], Path], parts_dataset: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed here")
+    region = painted_region(tmp_path / "region.png")
+    bundle = calibrated_bundle(trained_run("efficientad-s"), parts_dataset, tmp_path / "b", region)
+    build(bundle, BuildOptions(targets=FEW_TARGETS, precisions=PRECISIONS, flavour="rtx", max_batch=2))
+    assert {(entry.precision, entry.target) for entry in bundle.manifest.engines} == {
+        (precision, target) for precision in PRECISIONS for target in FEW_TARGETS
+    }
 
 
 def test_these_are_all_the_targets_there_are() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from calibration.flow import CalibrationOptions, calibrate
@@ -44,9 +46,18 @@ def train_run(method: str, dataset: Path, folder: Path) -> Path:
     return train(method, dataset, folder, OPTIONS[method])
 
 
-def calibrated_bundle(run: Path, dataset: Path, folder: Path) -> Bundle:
+def painted_region(path: Path, size: tuple[int, int] = CAMERA) -> Path:
+    """White in an ellipse about the frame's middle, as an image editor would leave it: grey at its edge, in colour."""
+    mask = np.zeros((*size, 3), np.uint8)
+    middle, axes = (size[1] // 2, size[0] // 2), (size[1] // 6, size[0] // 6)
+    cv2.ellipse(mask, middle, axes, 0, 0, 360, (255, 255, 255), -1, cv2.LINE_AA)
+    cv2.imwrite(str(path), mask)
+    return path
+
+
+def calibrated_bundle(run: Path, dataset: Path, folder: Path, region: Path | None = None) -> Bundle:
     """A bundle with every precision; few frames judge it, as every frame costs some 30 graphs a run."""
-    bundle = export(run, folder)
+    bundle = export(run, folder, region=region)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("calibration.flow.RANGE_IMAGES", 4)
         patch.setattr("calibration.flow.COST_IMAGES", 1)

@@ -43,7 +43,7 @@ def of_bundle(path: str, precision: str, backend: str, label: str = "") -> Conte
     """A precision of a bundle on a backend, through an Inspector; the label "slim" says that its ranks are lower."""
     return Contender(
         name=" ".join(filter(None, ("edge-ad", backend, precision, label))),
-        family="slim" if label == "slim" else "ours",
+        family="slim" if label.startswith("slim") else "ours",
         opener="benchmarks.speed.openers:inspector",
         arguments={"bundle": path, "precision": precision, "backend": backend},
         packages=(*RUNTIME, *OF_BACKEND[backend]),

@@ -48,10 +48,9 @@ class ChosenRanks:
     convolutions: dict[str, int]
 
 
-def chosen_ranks(method: str) -> ChosenRanks | None:
-    """Of a method's network at its default size; None where none are kept."""
-    kept = json.loads(RANKS_FILE.read_text()).get(method)
-    return ChosenRanks(**kept) if kept else None
+def chosen_ranks(method: str) -> list[ChosenRanks]:
+    """Of a method's network at its default size, those first that leave most work; none where none are kept."""
+    return [ChosenRanks(**kept) for kept in json.loads(RANKS_FILE.read_text()).get(method, [])]
 
 
 def slim_graph(content: bytes, ranks: ChosenRanks, frame: npt.NDArray[np.uint8]) -> bytes:

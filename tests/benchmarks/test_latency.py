@@ -84,6 +84,14 @@ def test_the_ratio_is_given_without_the_slim_ones_too() -> None:
     assert "without_slim" not in _ratios([rows[0], rows[2]])
 
 
+def test_slim_ones_of_fewer_units_are_told_apart() -> None:
+    """The first are those that leave most work; others count under the data their ranks were chosen on."""
+    rows = [row("a", "ours", 10.0), row("a slim", "slim", 5.0), row("b", "peer", 30.0)]
+    found = _ratios([*rows, row("a slim as on nuts", "slim", 3.0)])
+    assert (found["fastest"], found["ratio_to_best_peer"]) == ("a slim", 6.0)
+    assert found["slim_elsewhere"]["nuts"]["ratio_to_best_peer"] == 10.0
+
+
 def test_the_table_and_the_plot_name_every_contender() -> None:
     rows = [row("a <b>", "ours", 10.0), {"name": "d", "family": "peer", "failure": "first\nit fell"}]
     machine = {"processor": "p", "cores": 2, "system": "s"}

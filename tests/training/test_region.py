@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 
-from calibration.flow import CalibrationOptions, calibrate
 from edge_ad import Inspector
 from edge_ad.bundle import Bundle
 from edge_ad.cli import main
@@ -17,17 +16,9 @@ from edge_ad.errors import DataError, ExportError
 from edge_ad.frame import read_image
 from edge_ad.training.export import OF_PLACES, export
 from edge_ad.training.region import Box, RegionOfInterest, defect_within, inspected_box
-from tests.trained import CAMERA, METHODS
+from tests.trained import CAMERA, METHODS, calibrated_bundle, painted_region
 
 LIMITED = tuple(method for method in METHODS if method in OF_PLACES)
-
-
-def painted(path: Path, size: tuple[int, int] = CAMERA) -> Path:
-    """White in an ellipse about the frame's middle, as an image editor would leave it: grey at its edge, in colour."""
-    mask = np.zeros((*size, 3), np.uint8)
-    cv2.ellipse(mask, (size[1] // 2, size[0] // 2), (size[1] // 4, size[0] // 4), 0, 0, 360, (255, 255, 255), -1)
-    cv2.imwrite(str(path), mask)
-    return path
 
 
 @pytest.mark.parametrize("method", LIMITED)
@@ -39,7 +30,7 @@ def test_inside_the_map_is_as_before_and_the_score_knows_nothing_else(
     method: str,
 ) -> None:
     whole = calibrated(method)
-    limited = export(trained_run(method), tmp_path / "b", region=painted(tmp_path / "region.png"))
+    limited = export(trained_run(method), tmp_path / "b", region=painted_region(tmp_path / "region.png"))
     of_interest = RegionOfInterest.read(tmp_path / "region.png", CAMERA)
     assert limited.manifest.map == whole.manifest.map
     assert inspected_box(limited.manifest.provenance) == of_interest.box
@@ -62,8 +53,8 @@ def test_inside_the_map_is_as_before_and_the_score_knows_nothing_else(
 def test_precisions_of_a_region_hold_to_it(
     trained_run: Callable[[str], Path], parts_dataset: Path, tmp_path: Path
 ) -> None:
-    bundle = export(trained_run("efficientad-s"), tmp_path / "b", region=painted(tmp_path / "region.png"))
-    calibrate(bundle, CalibrationOptions(images=parts_dataset, precisions=("int8",)))
+    region = painted_region(tmp_path / "region.png")
+    bundle = calibrated_bundle(trained_run("efficientad-s"), parts_dataset, tmp_path / "b", region)
     inside = RegionOfInterest.read(tmp_path / "region.png", CAMERA).on_map((128, 128))
     frame = read_image(parts_dataset / "test/good/000.png")
     with Inspector(bundle, precision="int8") as inspector:
@@ -75,7 +66,7 @@ def test_precisions_of_a_region_hold_to_it(
 @pytest.mark.parametrize("method", [method for method in METHODS if method not in OF_PLACES])
 def test_a_score_of_the_whole_image_is_refused(trained_run: Callable[[str], Path], tmp_path: Path, method: str) -> None:
     with pytest.raises(ExportError, match="cannot be limited to a region") as caught:
-        export(trained_run(method), tmp_path / "b", region=painted(tmp_path / "region.png"))
+        export(trained_run(method), tmp_path / "b", region=painted_region(tmp_path / "region.png"))
     assert "crop the images" in str(caught.value.fix)
     assert not (tmp_path / "b").exists()
 
@@ -83,12 +74,12 @@ def test_a_score_of_the_whole_image_is_refused(trained_run: Callable[[str], Path
 def test_from_the_command_line(
     trained_run: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wrong = painted(tmp_path / "wrong.png", (96, 96))
+    wrong = painted_region(tmp_path / "wrong.png", (96, 96))
     command = ["export", str(trained_run("simplenet")), "-o", str(tmp_path / "b"), "--region"]
     assert main([*command, str(wrong)]) != 0
     assert "96x128 (height x width of the frames)" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
-    assert main([*command, str(painted(tmp_path / "region.png"))]) == 0
+    assert main([*command, str(painted_region(tmp_path / "region.png"))]) == 0
     assert inspected_box(Bundle(tmp_path / "b").manifest.provenance) is not None
 
 
