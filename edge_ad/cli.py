@@ -196,13 +196,8 @@ def _add_export(commands: Any) -> None:
 def _export(arguments: argparse.Namespace) -> int:
     from edge_ad.training.export import export
 
-    bundle = export(
-        arguments.training_run,
-        arguments.output,
-        camera=arguments.camera,
-        region=arguments.region,
-        force=arguments.force,
-    )
+    options = {name: getattr(arguments, name) for name in ("camera", "region", "force")}
+    bundle = export(arguments.training_run, arguments.output, **options)
     size, entry = bundle.manifest.input, bundle.precision("fp32")
     if arguments.json:
         print(json.dumps({"bundle": str(bundle.path), "input": vars(size), "fp32": vars(entry)}, indent=2))
@@ -210,6 +205,8 @@ def _export(arguments: argparse.Namespace) -> int:
         print(f"{bundle.path}: {bundle.manifest.method} for {size.height}x{size.width} frames")
         macs = {form: count / 1e9 for form, count in bundle.manifest.provenance["macs"].items()}
         print(f"{macs['exported']:.2f} GMAC a frame, {macs['as_written']:.2f} as the network is written")
+        if region := bundle.manifest.provenance.get("region_of_interest"):
+            print(f"looks at {region['share']:.0%} of the frame")
         print(f"threshold {entry.threshold:.4g} from {entry.normal_images} held-out images")
         print(f"next: edge-ad calibrate {bundle.path} --images FOLDER")
     return 0

@@ -80,7 +80,9 @@ def test_from_the_command_line(
     assert "96x128 (height x width of the frames)" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
     assert main([*command, str(painted_region(tmp_path / "region.png"))]) == 0
-    assert inspected_box(Bundle(tmp_path / "b").manifest.provenance) is not None
+    facts = Bundle(tmp_path / "b").manifest.provenance["region_of_interest"]
+    assert facts["share"] == pytest.approx(np.pi / 36, rel=0.2)
+    assert f"looks at {facts['share']:.0%} of the frame" in capsys.readouterr().out
 
 
 def test_a_region_that_is_black_all_over_is_refused(tmp_path: Path) -> None:
