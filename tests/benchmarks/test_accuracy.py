@@ -7,9 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.regions import REGIONS
 from edge_ad.compare.contenders import Contender
 from edge_ad.compare.findings import Comparison, Failure
 from tests.compare.rows import comparison, row
@@ -25,9 +28,16 @@ class Compared(list[tuple[Path, list[Contender], bool]]):
     """In place of `compare`: writes down what it was asked."""
 
     def __call__(
-        self, folder: Path, contenders: list[Contender], *, fp16: bool, budget: float | None, slim: bool
+        self,
+        folder: Path,
+        contenders: list[Contender],
+        *,
+        fp16: bool,
+        budget: float | None,
+        slim: bool,
+        region: Path | None,
     ) -> Comparison:
-        self.append((folder, contenders, fp16, budget, slim))
+        self.append((folder, contenders, fp16, budget, slim, region))
         return comparison(ROWS, (FAILURE,))
 
 
@@ -57,9 +67,9 @@ def measured(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any
 
 def test_finished_runs_are_taken_as_they_are_and_the_rest_is_trained_as_asked(measured, tmp_path, runs):
     asked = ("--methods", "simplenet", "efficientad-s", "--weights", "r18.pth", "--set", "simplenet.steps=7", "--fp16")
-    (nuts, of_nuts, fp16, budget, slim), (cookies, of_cookies, *_) = measured(*asked, "--budget", "0.2")
+    (nuts, of_nuts, fp16, budget, slim, region), (cookies, of_cookies, *_) = measured(*asked, "--budget", "0.2")
     assert (nuts, cookies, fp16) == (tmp_path / "data" / "nuts", tmp_path / "data" / "cookies", True)
-    assert (budget, slim) == (0.2, False)
+    assert (budget, slim, region) == (0.2, False, None)
     assert [(one.run, one.settings) for one in of_nuts] == [
         (runs / "simplenet-nuts", {}),
         (runs / "efficientad-s-nuts", {}),  # takes no backbone
@@ -101,6 +111,22 @@ def test_the_command_is_told_without_this_machines_folders(measured, tmp_path):
 
 def test_lower_ranks_have_a_result_of_their_own(measured, tmp_path):
     compared = measured("--trained-only", "--slim")
-    assert [slim for *_, slim in compared] == [True]
+    assert [slim for *_, slim, _ in compared] == [True]
     assert "--slim" in (tmp_path / "results" / "accuracy-slim.md").read_text()
     assert not (tmp_path / "results" / "accuracy.md").exists()
+
+
+def test_a_region_has_a_result_of_its_own_and_methods_that_have_one(measured, tmp_path, runs, monkeypatch):
+    """Of 40 x 30 pixels; CutPaste's score describes the whole image."""
+    monkeypatch.setitem(REGIONS, "nuts", ("rectangle", 0.25, 0.5, 0.75, 1.0))
+    monkeypatch.setitem(REGIONS, "cookies", ("ellipse", 0.1, 0.1, 0.9, 0.9))
+    for name in ("nuts", "cookies"):
+        for place in ("train/good", "test/good", "test/bent"):
+            (tmp_path / "data" / name / place).mkdir(parents=True)
+            cv2.imwrite(str(tmp_path / "data" / name / place / "0.png"), np.zeros((40, 30, 3), np.uint8))
+    (_, contenders, *_, region), _ = measured("--methods", "simplenet", "cutpaste", "--region")
+    assert [one.method for one in contenders] == ["simplenet"]
+    assert region == runs / "region-nuts.png"
+    mask = cv2.imread(str(region), cv2.IMREAD_GRAYSCALE) > 0
+    assert mask[10:30, 15:].all() and mask.sum() == 20 * 15
+    assert "--region" in (tmp_path / "results" / "accuracy-region.md").read_text()

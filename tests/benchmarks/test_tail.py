@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import mmap
 from collections.abc import Callable
 
 import numpy as np
@@ -23,10 +24,11 @@ def test_late_verdicts_are_told_from_the_others_by_hand() -> None:
 
 def test_page_faults_and_collections_are_counted() -> None:
     before = _happened()
-    touched = np.ones(8 << 20, np.uint8)
+    with mmap.mmap(-1, 8 << 20) as pages:
+        pages.write(b"1" * len(pages))
     gc.collect()
     _, faults, collections = _happened() - before
-    assert faults > 0 and collections >= 1 and touched.all()
+    assert faults > 0 and collections >= 1
 
 
 def test_the_whole_on_a_trained_bundle(calibrated: Callable[[str], Bundle]) -> None:

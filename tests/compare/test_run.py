@@ -179,8 +179,8 @@ def contender(folder: Path, **settings: Any) -> Contender:
 def test_a_bundle_that_is_not_what_was_made_is_made_again(done, parts_dataset, tmp_path, monkeypatch, harm):
     exported: list[Path] = []
 
-    def export_again(run: Path, output: Path, *, force: bool) -> Bundle:
-        assert force
+    def export_again(run: Path, output: Path, *, region: Path | None, force: bool) -> Bundle:
+        assert force and region is None
         exported.append(run)
         shutil.rmtree(output, ignore_errors=True)
         return Bundle(shutil.copytree(done.runs / "simplenet.bundle", output))
