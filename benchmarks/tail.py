@@ -1,8 +1,9 @@
 """The slowest verdicts: percentiles to p99.9 over many, and what happened during those that were late.
 
 One inspector of the fastest backend and precision, random weights unless --bundle names trained ones, frame after frame
-without a pause. Late is more than 1.5 times the median. Of every verdict it is known whether the process was put off
-its core, met a page fault, or collected garbage meanwhile; and of all verdicts together what Python and NumPy allocate.
+without a pause. Late is more than 1.5 times the median. Of every verdict it is known how much CPU time it took, in how
+many of the machine's ticks another guest had the core (steal), and whether the process was put off a core, met a page
+fault, or collected garbage meanwhile; and of all verdicts together what Python and NumPy allocate.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from edge_ad.training.registry import METHODS
 PERCENTILES = (50, 90, 99, 99.9)
 LATE = 1.5  # medians
 WARM_UP, TRACED = 20, 50
-COUNTED = ("put off its core", "page faults", "garbage collections")
+COUNTED = ("put off a core", "page faults", "garbage collections", "steal")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +48,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         path = arguments.bundle or _random(arguments.method, Path(folder))
         with Inspector(path, precision="int8") as inspector:
             frames = np.random.default_rng(0).integers(0, 256, (4, *inspector.size, 3), dtype=np.uint8)
-            milliseconds, counts = _timed(inspector, frames, arguments.verdicts)
+            milliseconds, cpu_ms, counts = _timed(inspector, frames, arguments.verdicts)
             peak, kept = _allocated(inspector, frames)
             answer_bytes = inspector.inspect(frames[0]).anomaly_map.nbytes
             backend = inspector.backend
@@ -60,7 +61,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "verdicts": arguments.verdicts,
         "percentiles_ms": {f"p{one:g}": round(float(np.percentile(milliseconds, one)), 2) for one in PERCENTILES},
         "slowest_ms": round(float(milliseconds.max()), 2),
-        **_explained(milliseconds, counts),
+        **_explained(milliseconds, cpu_ms, counts),
         "allocated_bytes": {"at most, during a verdict": peak, "the map of a verdict": answer_bytes, "kept": kept},
     }
 
@@ -78,37 +79,52 @@ def _random(method: str, folder: Path) -> Path:
 
 def _timed(
     inspector: Inspector, frames: npt.NDArray[np.uint8], count: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Milliseconds (count,) and what happened meanwhile (count, 3), in the order of COUNTED."""
-    milliseconds, counts = np.zeros(count), np.zeros((count, len(COUNTED)), np.int64)
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Milliseconds, and of CPU time, (count,); what happened meanwhile (count, 4), in the order of COUNTED."""
+    milliseconds, cpu_ms = np.zeros(count), np.zeros(count)
+    counts = np.zeros((count, len(COUNTED)), np.int64)
     for index in range(WARM_UP):
         inspector.inspect(frames[index % len(frames)])
     with Progress("verdicts", count) as progress:
         for index in range(count):
-            before, start = _happened(), time.perf_counter_ns()
+            before, of_cpu, start = _happened(), time.process_time_ns(), time.perf_counter_ns()
             inspector.inspect(frames[index % len(frames)])
             milliseconds[index] = (time.perf_counter_ns() - start) / 1e6
+            cpu_ms[index] = (time.process_time_ns() - of_cpu) / 1e6
             counts[index] = _happened() - before
             progress.step()
-    return milliseconds, counts
+    return milliseconds, cpu_ms, counts
 
 
 def _happened() -> npt.NDArray[np.int64]:
-    """So far, to all threads of the process, in the order of COUNTED."""
+    """So far, to all threads of the process, and of steal to the machine, in the order of COUNTED."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     collections = sum(generation["collections"] for generation in gc.get_stats())
-    return np.array([usage.ru_nivcsw, usage.ru_minflt + usage.ru_majflt, collections], np.int64)
+    faults = usage.ru_minflt + usage.ru_majflt
+    return np.array([usage.ru_nivcsw, faults, collections, _stolen_ticks()], np.int64)
 
 
-def _explained(milliseconds: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """Of late verdicts and of the others: how many there are, and in how many of them each thing happened."""
+def _stolen_ticks() -> int:
+    """Of all cores since the machine started; 0 where the system does not tell."""
+    try:
+        with open("/proc/stat") as file:
+            return int(file.readline().split()[8])
+    except (OSError, IndexError):
+        return 0
+
+
+def _explained(
+    milliseconds: npt.NDArray[np.float64], cpu_ms: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]
+) -> dict[str, Any]:
+    """Of late verdicts and of the others: how many, how long, and in how many of them each thing happened."""
     late = milliseconds > LATE * np.median(milliseconds)
 
     def of(these: npt.NDArray[np.bool_]) -> dict[str, Any]:
         met = counts[these] > 0
         row: dict[str, Any] = {"verdicts": int(these.sum())}
-        row |= {what: int(met[:, column].sum()) for column, what in enumerate(COUNTED)}
-        return row | {"none of these": int((~met.any(axis=1)).sum())}
+        medians = (float(np.median(of[these])) if these.any() else 0.0 for of in (milliseconds, cpu_ms))
+        row |= dict(zip(("median ms", "median ms of CPU time"), (round(one, 2) for one in medians), strict=True))
+        return row | {what: int(met[:, column].sum()) for column, what in enumerate(COUNTED)}
 
     return {"late": of(late), "in_time": of(~late)}
 
@@ -133,7 +149,7 @@ def _allocated(inspector: Inspector, frames: npt.NDArray[np.uint8]) -> tuple[int
 
 def as_text(result: dict[str, Any]) -> str:
     """Markdown."""
-    machine, columns = result["machine"], ("verdicts", *COUNTED, "none of these")
+    machine, columns = result["machine"], ("verdicts", "median ms", "median ms of CPU time", *COUNTED)
     percentiles = ", ".join(f"{name} {value:g} ms" for name, value in result["percentiles_ms"].items())
     lines = [
         f"# The slowest verdicts of {result['method']}",
@@ -144,7 +160,7 @@ def as_text(result: dict[str, Any]) -> str:
         "",
         f"{percentiles}, the slowest {result['slowest_ms']:g} ms.",
         "",
-        f"Late is more than {LATE:g} times the median. Verdicts during which the process met",
+        f"Late is more than {LATE:g} times the median; from the fifth column on, verdicts during which it happened.",
         "",
         f"| | {' | '.join(columns)} |",
         "| --- " * (len(columns) + 1) + "|",
