@@ -11,8 +11,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -83,8 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     first_fault: Outcome | None = None
     with (
         open_source(arguments.source) as source,
-        ExitStack() as opened,
-        closing(_outcomes(source, inspectors := _open(source, arguments, opened), arguments)) as outcomes,
+        _inspectors(source, arguments) as inspectors,
+        closing(_outcomes(source, inspectors, arguments)) as outcomes,
         _progress(source) as progress,
     ):
         try:
@@ -125,7 +125,8 @@ def _without_verdict(count: int, total: int, first: Outcome) -> SourceError:
     )
 
 
-def _open(source: Source, arguments: argparse.Namespace, opened: ExitStack) -> list[Inspector]:
+@contextmanager
+def _inspectors(source: Source, arguments: argparse.Namespace) -> Iterator[list[Inspector]]:
     """One inspector, or where a CPU has many files to inspect, several that divide its cores among them."""
     cores = os.cpu_count() or 1
     count = 1
@@ -139,8 +140,9 @@ def _open(source: Source, arguments: argparse.Namespace, opened: ExitStack) -> l
         )
         return opened.enter_context(inspector)
 
-    first = one()
-    return [first, *(one() for _ in range(count - 1) if first.backend.endswith("-cpu"))]
+    with ExitStack() as opened:
+        first = one()
+        yield [first, *(one() for _ in range(count - 1) if first.backend.endswith("-cpu"))]
 
 
 def _outcomes(

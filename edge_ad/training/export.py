@@ -207,9 +207,8 @@ def _limit(
 
     Outside the map says what is usual inside: the median over normal frames.
     """
-    whole, *_ = session.run(OUTPUTS[:1], {"image": frames[0][None]})
-    inside = of_interest.on_map(whole.shape[1:])
     maps = [session.run(OUTPUTS[:1], {"image": frame[None]})[0][0] for frame in frames]
+    inside = of_interest.on_map(maps[0].shape)
     if not keep_region(model, inside, float(np.median([one[inside] for one in maps]))):
         raise ExportError(
             f"The score of {method} cannot be limited to a region.",
@@ -218,8 +217,8 @@ def _limit(
             fix="leave --region out and crop the images to the part, before training and at the camera",
         )
     limited = open_session(model.SerializeToString(), "the graph of the region")
-    came, _ = limited.run(OUTPUTS, {"image": frames[0][None]})
-    if not np.allclose(came[:, inside], whole[:, inside], rtol=1e-4, atol=1e-5 * float(np.abs(whole).max())):
+    came = limited.run(OUTPUTS[:1], {"image": frames[0][None]})[0][0]
+    if not np.allclose(came[inside], maps[0][inside], rtol=1e-4, atol=1e-5 * float(np.abs(maps[0]).max())):
         raise ExportError("The graph of the region answers otherwise than the whole one.", fix="report this, please")
     return limited
 
