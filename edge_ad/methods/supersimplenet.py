@@ -123,6 +123,7 @@ class SuperSimpleNet(nn.Module):
             blur_matrix(options.image_size, options.blur_sigma) @ resized @ pad_matrix(self.cells, border, repeat=True)
         )
         self.register_buffer("to_pixels", torch.from_numpy(rows).float(), persistent=False)
+        self.register_buffer("shifts", _shifts(self.cells, CLASSIFIER_KERNEL), persistent=False)
 
     def segment(self, adapted: Tensor) -> Tensor:
         """Anomaly of adapted features cell by cell: (N, channels, h, w) to (N, 1, h, w), positive for anomalies."""
@@ -212,15 +213,21 @@ class SuperSimpleNet(nn.Module):
         of_features = F.conv2d(
             features, kernel[:, :-1], scale * self.context.bias + shift, padding=CLASSIFIER_KERNEL // 2
         )
-        of_anomaly = _windows(anomaly, CLASSIFIER_KERNEL) @ kernel[:, -1].flatten(1).T
-        return of_features + of_anomaly.permute(0, 3, 1, 2)
+        of_anomaly = kernel[:, -1].flatten(1) @ _windows(anomaly, self.shifts).flatten(2)
+        return of_features + of_anomaly.unflatten(2, of_features.shape[2:])
 
 
-def _windows(anomaly: Tensor, side: int) -> Tensor:
-    """(N, h, w) to (N, h, w, side^2): around every cell, row by row, zeros beyond the border."""
-    height, width = anomaly.shape[1:]
-    padded = F.pad(anomaly, [side // 2] * 4)
-    return torch.stack([padded[:, y : y + height, x : x + width] for y in range(side) for x in range(side)], dim=-1)
+def _shifts(cells: int, side: int) -> Tensor:
+    """(side, cells, cells) of 0 and 1: the i-th times x is x moved by i - side // 2 cells, zeros beyond the border."""
+    return torch.stack([torch.diag(torch.ones(cells - abs(by)), by) for by in range(-(side // 2), side // 2 + 1)])
+
+
+def _windows(anomaly: Tensor, shifts: Tensor) -> Tensor:
+    """(N, h, w) to (N, side^2, h, w): what lies around every cell, row by row."""
+    side, cells, _ = shifts.shape
+    by_row = (shifts.flatten(0, 1) @ anomaly).unflatten(1, (side, cells))
+    by_column = (by_row @ shifts.flatten(0, 1).T).unflatten(3, (side, cells))
+    return by_column.permute(0, 1, 3, 2, 4).flatten(1, 2)
 
 
 def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
