@@ -33,7 +33,7 @@ __all__ = ["SHARE", "Slimmed", "slim"]
 SHARE = 0.5  # of the budget; the rest is for fewer bits
 WORTH = 0.05  # of the multiply-accumulates: what saves less is better left to fewer bits
 FRAMES = 16  # images that ranks are found on; each counts twice, with and without a defect
-UNIT_IMAGES, DEFECTS_OF_EACH = 48, 3  # that units are fitted to
+UNIT_FRAMES = 288  # that units are fitted to, with a defect and without: of few images each several times
 UNITS = (256, 384, 512, 768)
 MISSED = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)  # shares of a response's variance that a convolution may lose
 MISSED_UPSAMPLED = (0.1, 0.05, 0.03, 0.02)  # likewise, of those that no other convolution follows
@@ -127,7 +127,8 @@ def _of_differences(model: ModelProto, frames: Sequence[Image], seed: int) -> li
 
 
 def _of_units(model: ModelProto, paths: Sequence[Path], seed: int) -> list[Change]:
-    several = [path for path in evenly(paths, UNIT_IMAGES) for _ in range(DEFECTS_OF_EACH)]
+    images = evenly(paths, UNIT_FRAMES)
+    several = [path for path in images for _ in range(UNIT_FRAMES // len(images))]
     hidden = sample_hidden(model, with_defects(several, seed), 2 * len(several), seed)
     fits = {name: UnitFit(of_one, UNITS[-1], seed) for name, of_one in hidden.items()}
 

@@ -1,11 +1,13 @@
 """A hidden layer of few units that answers about as one of many: fitted to its answers.
 
 Units that are merely chosen from the many, with new weights, miss too much: a head that was trained at a margin needs
-all its units to tell normal from not. Trained for a minute to give the same answers, half of them may do.
+all its units to tell normal from not. Trained for some minutes to give the same answers, a quarter of them may do: it
+takes many cells of many frames, and noise that is never the same twice, or they learn those cells and no others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +18,12 @@ from edge_ad.algebra.editor import Array
 __all__ = ["Hidden", "UnitFit", "Units"]
 
 STEPS = 2000
-BATCH = 1024
-LEARNING_RATE = 0.05  # of the mean size of a parameter's values
-NOISE, NOISY_COPIES = 0.7, 4  # at most, in standard deviations of every direction; beside the frames' own
+BATCH = 2048
+LEARNING_RATE = 0.02  # of the mean size of a parameter's values
+NOISE = 0.7  # at most, in standard deviations of every direction, on half of a batch
 HELD_OUT = 0.2  # share of the frames, the last ones, that says how well the others' fit holds
 FLAT = 1e-7  # of the largest variance: directions below it are rounding
+AT_ONCE = 8192  # cells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +31,7 @@ class Hidden:
     """A hidden layer and its readout: leaky(z) @ readout, of what comes in at some cells of some frames.
 
     Attributes:
-        vectors: z, (frames, cells, C) float32, of normal frames and defective ones.
+        vectors: z, (frames, cells, C) of any floats, of normal frames and defective ones.
         readout: (C,) float64.
         slope: Of the rectifier below zero; 0 for ReLU.
     """
@@ -59,22 +62,16 @@ class UnitFit:
 
     def __init__(self, hidden: Hidden, most: int, seed: int = 0) -> None:
         """Whitens what comes into the layer, and orders its units; `most` is the largest count that `fit` will get."""
-        channels = len(hidden.readout)
-        held = int(HELD_OUT * len(hidden.vectors))
-        vectors = hidden.vectors.reshape(-1, channels)
+        vectors = hidden.vectors.reshape(-1, len(hidden.readout))
         self.slope, self.seed, self.readout = hidden.slope, seed, hidden.readout.astype(np.float32)
         self.mean = vectors.mean(axis=0, dtype=np.float64)
         self.axes, self.deviations = _principal(vectors, self.mean)
         self.spread = (self.axes * self.deviations).astype(np.float32)  # white to z
-        white = ((vectors - self.mean.astype(np.float32)) @ (self.axes / self.deviations).astype(np.float32)).reshape(
-            *hidden.vectors.shape[:2], -1
-        )
-        self.unseen = white[-max(held, 1) :].reshape(-1, white.shape[-1])
-        seen = white[: len(white) - held].reshape(-1, white.shape[-1])
-        self.order, self.gains, self.covariances = self._order(seen, most)
-        rng = np.random.default_rng(seed)
-        self.fitted = np.concatenate([seen, *(_noisy(seen, rng) for _ in range(NOISY_COPIES))])
-        self.wanted = self.answers(self.fitted)
+        whitening = (self.axes / self.deviations).astype(np.float32)
+        white = np.concatenate([part @ whitening for part in _centred(vectors, self.mean)])
+        held = max(int(HELD_OUT * len(hidden.vectors)), 1) * hidden.vectors.shape[1]
+        self.seen, self.unseen = white[: len(white) - held], white[-held:]
+        self.order, self.gains, self.covariances = self._order(self.seen, most)
 
     @property
     def width(self) -> int:
@@ -91,12 +88,13 @@ class UnitFit:
             few.astype(np.float32),
             np.zeros(1, np.float32),
         ]
-        parameters[3] += (self.wanted - self._answers_of_few(self.fitted, parameters)).mean()
-        adam = Adam(parameters, [LEARNING_RATE * float(np.abs(one).mean()) for one in parameters], STEPS)
         rng = np.random.default_rng((self.seed, count))
+        some = self._drawn(rng, AT_ONCE)
+        parameters[3] += (self.answers(some) - self._answers_of_few(some, parameters)).mean()
+        adam = Adam(parameters, [LEARNING_RATE * float(np.abs(one).mean()) for one in parameters], STEPS)
         for _ in range(STEPS):
-            drawn = rng.integers(len(self.fitted), size=BATCH)
-            adam.step(self._gradients(self.fitted[drawn], self.wanted[drawn], parameters))
+            drawn = self._drawn(rng, BATCH)
+            adam.step(self._gradients(drawn, self.answers(drawn), parameters))
         missed = self._answers_of_few(self.unseen, parameters) - self.answers(self.unseen)
         mix = (self.axes / self.deviations) @ parameters[0].astype(np.float64)
         return Units(
@@ -109,14 +107,20 @@ class UnitFit:
 
     def answers(self, white: Array) -> Array:
         """Of the layer itself: (P, d) to (P,)."""
-        parts = np.array_split(white, max(1, len(white) // 8192))
         mean = self.mean.astype(np.float32)
-        return np.concatenate([self._leaky(part @ self.spread.T + mean) @ self.readout for part in parts])
+        return np.concatenate([self._leaky(part @ self.spread.T + mean) @ self.readout for part in _parts(white)])
+
+    def _drawn(self, rng: np.random.Generator, count: int) -> Array:
+        """Cells of the frames, half of them with noise of random strength: answers beyond the frames' own."""
+        drawn: Array = self.seen[rng.integers(len(self.seen), size=count)]
+        noisy = drawn[: count // 2]
+        strengths = NOISE * rng.random((len(noisy), 1), dtype=np.float32)
+        noisy += strengths * rng.standard_normal(noisy.shape, dtype=np.float32)
+        return drawn
 
     def _answers_of_few(self, white: Array, parameters: list[Array]) -> Array:
         mix, bias, few, constant = parameters
-        parts = np.array_split(white, max(1, len(white) // 8192))
-        return np.concatenate([self._leaky(part @ mix + bias) @ few + constant for part in parts])
+        return np.concatenate([self._leaky(part @ mix + bias) @ few + constant for part in _parts(white)])
 
     def _leaky(self, values: Array) -> Array:
         return np.maximum(values, np.float32(self.slope) * values)
@@ -157,16 +161,18 @@ class UnitFit:
         return order, gains, covariances
 
 
-def _noisy(white: Array, rng: np.random.Generator) -> Array:
-    """With noise of random strength: answers beyond the frames' own."""
-    strengths = NOISE * rng.random((len(white), 1), dtype=np.float32)
-    noisy: Array = white + strengths * rng.standard_normal(white.shape, dtype=np.float32)
-    return noisy
+def _parts(vectors: Array) -> list[Array]:
+    return np.array_split(vectors, max(1, len(vectors) // AT_ONCE))
+
+
+def _centred(vectors: Array, mean: Array) -> Iterator[Array]:
+    """Part by part, float32: (P, C) may be too large for another copy."""
+    return (part.astype(np.float32) - mean.astype(np.float32) for part in _parts(vectors))
 
 
 def _principal(vectors: Array, mean: Array) -> tuple[Array, Array]:
     """Axes (C, d) and standard deviations (d,) of what varies at all."""
-    centred = vectors - mean.astype(np.float32)
-    variances, axes = np.linalg.eigh((centred.T @ centred).astype(np.float64) / len(centred))
+    squares = sum((part.T @ part).astype(np.float64) for part in _centred(vectors, mean))
+    variances, axes = np.linalg.eigh(squares / len(vectors))
     real = variances > FLAT * variances[-1]
     return axes[:, real], np.sqrt(variances[real])

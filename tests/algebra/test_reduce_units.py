@@ -90,8 +90,8 @@ def test_samples_are_what_comes_into_the_layer() -> None:
     session = open_session(watched.SerializeToString(), "a test's graph")
     for frame, vectors in zip(frames, hidden.vectors, strict=True):
         cells = session.run([answer], {"image": frame[None]})[0].ravel()
-        came = np.where(vectors > 0, vectors, 0.2 * vectors) @ hidden.readout
-        np.testing.assert_allclose(np.sort(came), np.sort(cells), atol=1e-4)
+        came = np.where(vectors > 0, vectors, 0.2 * vectors.astype(np.float64)) @ hidden.readout
+        np.testing.assert_allclose(np.sort(came), np.sort(cells), atol=2e-3 * np.abs(cells).max())  # float16
 
 
 def test_a_graph_without_wide_heads_has_none() -> None:

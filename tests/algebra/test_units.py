@@ -74,7 +74,7 @@ def test_gradients_are_those_of_the_squared_error() -> None:
     """Against differences of the loss."""
     fit = UnitFit(layer(), 6)
     rng = np.random.default_rng(0)
-    x, wanted = fit.fitted[:50].astype(np.float64), fit.wanted[:50].astype(np.float64)
+    x, wanted = fit.seen[:50].astype(np.float64), fit.answers(fit.seen[:50]).astype(np.float64)
     parameters = [rng.standard_normal((x.shape[1], 4)), rng.standard_normal(4), rng.standard_normal(4), np.ones(1)]
 
     def loss() -> float:

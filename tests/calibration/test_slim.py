@@ -63,7 +63,9 @@ def head_of_copies() -> bytes:
 
 
 def test_heads_get_fewer_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "STEPS", 200)
+    for name, value in (("STEPS", 200), ("BATCH", 1024), ("LEARNING_RATE", 0.05)):
+        monkeypatch.setattr(units, name, value)
+    monkeypatch.setattr("calibration.slim.UNIT_FRAMES", 72)
     monkeypatch.setattr("calibration.slim.MISSED", ())
     monkeypatch.setattr("calibration.slim.WORTH", 0.01)
     content = head_of_copies()
