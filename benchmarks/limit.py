@@ -18,8 +18,7 @@ import onnx
 
 from benchmarks.roofline.peaks import Peaks, measure_peaks
 from benchmarks.roofline.runtimes import LayerTime, aliases_of, onnxruntime_layers, openvino_layers
-from benchmarks.speed import options_of
-from benchmarks.speed.slim import RANKS_FILE, ChosenRanks, chosen_ranks, slim_graph
+from benchmarks.speed.slim import RANKS_FILE, ChosenRanks, chosen_ranks, random_bundle
 from edge_ad.algebra import Work, work_by_node
 from edge_ad.bundle import Bundle
 from edge_ad.errors import CalibrationError
@@ -76,14 +75,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _random(arguments: argparse.Namespace, folder: Path) -> Bundle:
-    from benchmarks.random_bundle import bundle_of_graph, drawn_frames, graph_of, random_network
-
-    method = arguments.method
-    network = random_network(method, **options_of(method))
-    frames, graph = drawn_frames(network.camera), graph_of(network)
-    if arguments.slim:
-        graph = slim_graph(graph, _ranks_of(method), frames[0])
-    return bundle_of_graph(folder / f"{method}.bundle", method, graph, frames, (arguments.precision,))
+    ranks = _ranks_of(arguments.method) if arguments.slim else None
+    return random_bundle(folder / f"{arguments.method}.bundle", arguments.method, arguments.precision, ranks)
 
 
 def _ranks_of(method: str) -> ChosenRanks:

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.speed import options_of
 from edge_ad.inspector import Inspector
 from edge_ad.progress import Progress
 from edge_ad.report.machine import describe_machine
@@ -45,7 +44,7 @@ def result_name(arguments: argparse.Namespace) -> str:
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Percentiles in milliseconds, the late verdicts by what met them, and bytes allocated for each verdict."""
     with tempfile.TemporaryDirectory() as folder:
-        path = arguments.bundle or _random(arguments.method, Path(folder))
+        path = arguments.bundle or _random(Path(folder) / "random.bundle", arguments.method)
         with Inspector(path, precision="int8") as inspector:
             frames = np.random.default_rng(0).integers(0, 256, (4, *inspector.size, 3), dtype=np.uint8)
             milliseconds, cpu_ms, counts = _timed(inspector, frames, arguments.verdicts)
@@ -66,15 +65,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _random(method: str, folder: Path) -> Path:
-    from benchmarks.random_bundle import bundle_of_graph, drawn_frames, graph_of, random_network
-    from benchmarks.speed.slim import chosen_ranks, slim_graph
+def _random(path: Path, method: str) -> Path:
+    from benchmarks.speed.slim import chosen_ranks, random_bundle
 
-    network = random_network(method, **options_of(method))
-    frames, graph = drawn_frames(network.camera), graph_of(network)
-    for ranks in chosen_ranks(method)[:1]:
-        graph = slim_graph(graph, ranks, frames[0])
-    return bundle_of_graph(folder / "random.bundle", method, graph, frames, ("int8",)).path
+    return random_bundle(path, method, "int8", next(iter(chosen_ranks(method)), None)).path
 
 
 def _timed(

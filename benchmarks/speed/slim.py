@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from benchmarks.random_bundle import bundle_of_graph, drawn_frames, graph_of, random_network
+from benchmarks.speed import options_of
 from edge_ad.algebra.editor import Array
 from edge_ad.algebra.low_rank import (
     Subspace,
@@ -26,9 +28,10 @@ from edge_ad.algebra.reduce_rank import reduce_rank, sample_differences
 from edge_ad.algebra.reduce_units import reduce_units, sample_hidden
 from edge_ad.algebra.sketch import Sketch
 from edge_ad.algebra.units import Units
+from edge_ad.bundle import Bundle
 from edge_ad.errors import CalibrationError
 
-__all__ = ["RANKS_FILE", "ChosenRanks", "chosen_ranks", "slim_graph"]
+__all__ = ["RANKS_FILE", "ChosenRanks", "chosen_ranks", "random_bundle", "slim_graph"]
 
 RANKS_FILE = Path(__file__).with_name("ranks.json")
 
@@ -51,6 +54,20 @@ class ChosenRanks:
 def chosen_ranks(method: str) -> list[ChosenRanks]:
     """Of a method's network at its default size, those first that leave most work; none where none are kept."""
     return [ChosenRanks(**kept) for kept in json.loads(RANKS_FILE.read_text()).get(method, [])]
+
+
+def random_bundle(path: Path, method: str, precision: str, ranks: ChosenRanks | None) -> Bundle:
+    """A method's network of random weights at its default size, in these ranks or as `edge-ad export` writes it.
+
+    Raises:
+        MissingDependency: There is no torch to make it with.
+        CalibrationError: The ranks are another graph's.
+    """
+    network = random_network(method, **options_of(method))
+    frames, graph = drawn_frames(network.camera), graph_of(network)
+    if ranks is not None:
+        graph = slim_graph(graph, ranks, frames[0])
+    return bundle_of_graph(path, method, graph, frames, (precision,))
 
 
 def slim_graph(content: bytes, ranks: ChosenRanks, frame: npt.NDArray[np.uint8]) -> bytes:
