@@ -22,7 +22,7 @@ _LARGEST_SHIFT = 0.75  # spreads of normal scores
 _LARGEST_RANK_LOSS = 0.02  # 1 - Spearman's correlation
 _REFERENCE = 0.1
 # In any case: a verdict without its place is of little use.
-_LARGEST_MAP_LOSS = 0.10  # 1 - the worst correlation of a frame with a defect
+_LARGEST_MAP_LOSS = 0.10  # 1 - the worst correlation of a frame with a defect that float32 finds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Budget:
         points: Of image AUROC in percentage points, on labelled images. Without those, worst score shift and rank
             correlation on normal images and synthetic defects stand in for it: 0.75 spreads of normal scores and
             0.98 for 0.1 points, in proportion for others. With and without, maps of frames with a synthetic defect
-            correlate by 0.90 or better.
+            that float32 finds correlate by 0.90 or better.
     """
 
     points: float = DEFAULT_BUDGET

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from onnx import ModelProto
 
 from calibration.observe import evenly, with_defects
@@ -24,7 +27,7 @@ from edge_ad.algebra.low_rank import (
 from edge_ad.algebra.reduce_rank import reduce_rank, sample_differences
 from edge_ad.algebra.reduce_units import reduce_units, sample_hidden
 from edge_ad.algebra.sketch import fit_sketches, smallest_within
-from edge_ad.algebra.units import UnitFit
+from edge_ad.algebra.units import UnitFit, Units
 from edge_ad.frame import Image
 from edge_ad.progress import Progress
 
@@ -38,8 +41,11 @@ UNITS = (256, 384, 512, 768)
 MISSED = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)  # shares of a response's variance that a convolution may lose
 MISSED_UPSAMPLED = (0.1, 0.05, 0.03, 0.02)  # likewise, of those that no other convolution follows
 
-Change = Callable[[ModelProto], dict[str, int]]
-"""Lowers ranks of a graph in place; returns them by the name of what was changed."""
+Lowered = dict[str, dict[str, int]]
+"""Ranks by the name of what was changed, for each kind: "differences", "units", "convolutions"."""
+
+Change = Callable[[ModelProto], Lowered]
+"""Lowers ranks of a graph in place; returns them."""
 
 Ladder = Callable[[ModelProto], Sequence[Change]]
 """The changes that may be made to a graph, the least exact first."""
@@ -71,7 +77,7 @@ class Slimmed:
 
 
 def slim(model: ModelProto, paths: Sequence[Path], journal: Journal, seed: int = 0) -> Slimmed:
-    """Lower ranks of differences, units of heads, ranks of upsampled and of other convolutions, as far as may be.
+    """Lower ranks of differences, of heads (units and what is upsampled), and of convolutions, as far as may be.
 
     One after the other, each as far as half the budget allows for all of them so far.
 
@@ -82,25 +88,17 @@ def slim(model: ModelProto, paths: Sequence[Path], journal: Journal, seed: int =
     macs_before = total_macs(model)
     model, _ = optimise(model)  # of a bundle from before the exact passes; else there is nothing to do
     frames = list(with_defects(evenly(paths, FRAMES), seed))
-    ladders: tuple[tuple[str, str, Ladder], ...] = (
-        ("differences", "ranks of differences", lambda graph: _of_differences(graph, frames, seed)),
-        ("units", "units of heads", lambda graph: _of_units(graph, paths, seed)),
-        (
-            "convolutions",
-            "ranks of upsampled convolutions",
-            lambda graph: _of_ranks(lower_upsampled_ranks, find_upsampled_subspaces(graph, frames), MISSED_UPSAMPLED),
-        ),
-        (
-            "convolutions",
-            "ranks of convolutions",
-            lambda graph: _of_ranks(lower_ranks, find_subspaces(graph, frames), MISSED),
-        ),
+    ladders: tuple[tuple[str, Ladder], ...] = (
+        ("ranks of differences", lambda graph: _of_differences(graph, frames, seed)),
+        ("units and ranks of heads", lambda graph: _of_heads(graph, paths, frames, seed)),
+        ("ranks of convolutions", lambda graph: _of_ranks(find_subspaces(graph, frames))),
     )
-    chosen: dict[str, dict[str, int]] = {"differences": {}, "units": {}, "convolutions": {}}
+    chosen: Lowered = {"differences": {}, "units": {}, "convolutions": {}}
     used = 0.0
-    for kind, what, ladder in ladders:
+    for what, ladder in ladders:
         model, lowered, of_this = _first_within(model, ladder(model), journal, what)
-        chosen[kind] |= lowered
+        for kind, ranks in lowered.items():
+            chosen[kind] |= ranks
         used = of_this if lowered else used
     return Slimmed(
         model=load_named(model.SerializeToString()),
@@ -115,10 +113,10 @@ def _of_differences(model: ModelProto, frames: Sequence[Image], seed: int) -> li
     sketches = fit_sketches(sample_differences(model, frames, seed), seed=seed)
 
     def sketched(error: float) -> Change:
-        def change(graph: ModelProto) -> dict[str, int]:
+        def change(graph: ModelProto) -> Lowered:
             chosen = smallest_within(sketches, error)
             reduce_rank(graph, chosen)
-            return {name: one.rank for name, one in chosen.items()}
+            return {"differences": {name: one.rank for name, one in chosen.items()}}
 
         return change
 
@@ -126,39 +124,61 @@ def _of_differences(model: ModelProto, frames: Sequence[Image], seed: int) -> li
     return [sketched(error) for error in errors]
 
 
-def _of_units(model: ModelProto, paths: Sequence[Path], seed: int) -> list[Change]:
-    images = evenly(paths, UNIT_FRAMES)
-    several = [path for path in images for _ in range(UNIT_FRAMES // len(images))]
-    hidden = sample_hidden(model, with_defects(several, seed), 2 * len(several), seed)
-    fits = {name: UnitFit(of_one, UNITS[-1], seed) for name, of_one in hidden.items()}
+def _of_heads(model: ModelProto, paths: Sequence[Path], frames: Sequence[Image], seed: int) -> list[Change]:
+    """Every number of units with every rank of what is upsampled: either may use up what the other needs."""
+    fits = _unit_fits(model, paths, seed)
+    subspaces = find_upsampled_subspaces(model, frames)
 
-    def fitted(count: int) -> Change:
-        def change(graph: ModelProto) -> dict[str, int]:
-            return reduce_units(
-                graph, {name: of_one.fit(count) for name, of_one in fits.items() if 4 * count <= 3 * of_one.width}
-            )
+    @functools.cache
+    def fitted(name: str, count: int) -> Units:
+        return fits[name].fit(count)
+
+    def lowered(count: int, missed: float, of_head: Callable[[str, int], Units] = fitted) -> Change:
+        def change(graph: ModelProto) -> Lowered:
+            units = {name: of_head(name, count) for name, fit in fits.items() if 4 * count <= 3 * fit.width}
+            return {
+                "units": reduce_units(graph, units),
+                "convolutions": lower_upsampled_ranks(graph, subspaces, missed),
+            }
 
         return change
 
-    return [fitted(count) for count in UNITS] if fits else []
+    def work(of: tuple[int, float]) -> int:
+        graph = ModelProto()
+        graph.CopyFrom(model)
+        lowered(*of, lambda name, count: _of_no_use(fits[name].width, count))(graph)
+        return total_macs(graph)
+
+    counts = (*UNITS, max(fit.width for fit in fits.values())) if fits else (0,)
+    shares = (*MISSED_UPSAMPLED, 0.0) if subspaces else (0.0,)
+    pairs = itertools.product(counts, shares) if fits or subspaces else ()
+    return [lowered(*of) for of in sorted(pairs, key=work)]
 
 
-def _of_ranks(
-    lower: Callable[[ModelProto, Mapping[str, Subspace], float], dict[str, int]],
-    subspaces: Mapping[str, Subspace],
-    shares: Sequence[float],
-) -> list[Change]:
+def _unit_fits(model: ModelProto, paths: Sequence[Path], seed: int) -> dict[str, UnitFit]:
+    images = evenly(paths, UNIT_FRAMES)
+    several = [path for path in images for _ in range(UNIT_FRAMES // len(images))]
+    hidden = sample_hidden(model, with_defects(several, seed), 2 * len(several), seed)
+    return {name: UnitFit(of_one, UNITS[-1], seed) for name, of_one in hidden.items()}
+
+
+def _of_no_use(width: int, count: int) -> Units:
+    """Units whose work can be counted before there are any."""
+    return Units(mix=np.zeros((width, count)), bias=np.zeros(count), few=np.zeros(count), constant=0.0, error=1.0)
+
+
+def _of_ranks(subspaces: Mapping[str, Subspace]) -> list[Change]:
     def lowered(missed: float) -> Change:
-        return lambda graph: lower(graph, subspaces, missed)
+        return lambda graph: {"convolutions": lower_ranks(graph, subspaces, missed)}
 
-    return [lowered(missed) for missed in shares]
+    return [lowered(missed) for missed in MISSED]
 
 
 def _first_within(
     model: ModelProto, changes: Sequence[Change], journal: Journal, what: str
-) -> tuple[ModelProto, dict[str, int], float]:
+) -> tuple[ModelProto, Lowered, float]:
     """The first change that keeps to its share of the budget, its ranks, and what it uses; else the model itself."""
-    tried: list[dict[str, int]] = []
+    tried: list[Lowered] = []
     macs = total_macs(model)
     with Progress(what, len(changes)) as progress:
         for change in changes:
@@ -166,7 +186,7 @@ def _first_within(
             changed.CopyFrom(model)
             ranks = change(changed)
             progress.step()
-            if not ranks or ranks in tried or total_macs(changed) > (1 - WORTH) * macs:
+            if not any(ranks.values()) or ranks in tried or total_macs(changed) > (1 - WORTH) * macs:
                 continue
             tried.append(ranks)
             used = journal.trial(changed.SerializeToString()).used

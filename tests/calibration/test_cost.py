@@ -58,6 +58,20 @@ def test_maps_count_where_there_is_something_to_see(frame: int, counts: bool) ->
     assert cost.map_error > 0, "the mean error counts everywhere"
 
 
+def test_maps_count_where_float32_finds_the_defect_or_of_every_defect_where_it_finds_none() -> None:
+    scores = {index: float(WANTED[index][1][0]) for index in (1, 3, 4)}
+    missed, *_ = sorted(scores, key=lambda index: scores[index])
+    upside_down = list(WANTED)
+    upside_down[missed] = (-WANTED[missed][0], WANTED[missed][1])
+
+    def map_correlation(threshold: float) -> float:
+        return measure_cost(Giving(upside_down), dataclasses.replace(REFERENCE, threshold=threshold)).map_correlation
+
+    assert map_correlation(scores[missed] - 0.01) == pytest.approx(-1.0)
+    assert map_correlation(scores[missed] + 0.01) == pytest.approx(1.0)
+    assert map_correlation(max(scores.values()) + 0.01) == pytest.approx(-1.0)
+
+
 def test_constant_maps_agree_where_they_are_equal() -> None:
     flat = [(np.ones((1, 1, 2, 2), "f4"), score) for _, score in WANTED]
     other = [(2 * one, score) for one, score in flat]
