@@ -77,10 +77,10 @@ def _bundles(arguments: argparse.Namespace, folder: Path) -> dict[str, Bundle]:
     method = arguments.method
     network = random_network(method, **options_of(method))
     frames = drawn_frames(network.camera)
-    graphs = {"": graph_of(network)}
+    graphs, left_out = {"": graph_of(network)}, {}
     for ranks in chosen_ranks(method)[: 1 if arguments.quick else None]:
         label = f"slim as on {ranks.data}" if "slim" in graphs else "slim"
-        graphs[label] = slim_graph(graphs[""], ranks, frames[0])
+        graphs[label], left_out[label] = slim_graph(graphs[""], ranks, frames[0]), ranks.left_out
     if not arguments.quick:
         graphs["plain"] = graph_of(network, exact_passes=False)
     return {
@@ -90,6 +90,7 @@ def _bundles(arguments: argparse.Namespace, folder: Path) -> dict[str, Bundle]:
             graph,
             frames,
             ("int8",) if " on " in label else ("fp32", "int8"),
+            left_out.get(label, ()),
         )
         for label, graph in graphs.items()
     }

@@ -1,6 +1,6 @@
 """Bundles of full-size networks as they are before training: speed does not depend on what was learnt.
 
-FP16 halves the whole trunk and INT8 quantises every convolution, so no precision falls back on another. Golden vectors
+FP16 halves the whole trunk and INT8 quantises every convolution that it is not told to leave out. Golden vectors
 are real: wrong answers are found as in any other bundle.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,14 +93,16 @@ def bundle_of_graph(
     content: bytes,
     frames: npt.NDArray[np.uint8],
     precisions: Sequence[str] = PRECISIONS,
+    left_out: Collection[str] = (),
 ) -> Bundle:
     """A bundle of a float32 graph in these precisions, with its answers to the frames as golden vectors.
 
     Args:
         frames: (N, height, width, 3) of the camera's size.
         precisions: "fp32", "fp16", "int8".
+        left_out: Convolutions that INT8 leaves in float32.
     """
-    graphs = _in_precisions(content, frames, precisions)
+    graphs = _in_precisions(content, frames, precisions, left_out)
     answers = {name: answer_frames(open_session(graph, name), frames) for name, graph in graphs.items()}
     entries = {name: _entry(name, answer) for name, answer in answers.items()}
     height, width = frames.shape[1:3]
@@ -116,11 +118,13 @@ def bundle_of_graph(
     return create_bundle(path, manifest, {**files, GOLDEN_FILE: Golden(image=frames, answers=answers).to_bytes()})
 
 
-def _in_precisions(content: bytes, frames: npt.NDArray[np.uint8], precisions: Sequence[str]) -> dict[str, bytes]:
+def _in_precisions(
+    content: bytes, frames: npt.NDArray[np.uint8], precisions: Sequence[str], left_out: Collection[str]
+) -> dict[str, bytes]:
     makers = {
         "fp32": lambda: content,
         "fp16": lambda: _all_half(content),
-        "int8": lambda: _all_int8(content, frames),
+        "int8": lambda: _int8(content, frames, left_out),
     }
     return {precision: makers[precision]() for precision in precisions}
 
@@ -131,7 +135,7 @@ def _all_half(content: bytes) -> bytes:
     return half
 
 
-def _all_int8(content: bytes, frames: npt.NDArray[np.uint8]) -> bytes:
+def _int8(content: bytes, frames: npt.NDArray[np.uint8], left_out: Collection[str]) -> bytes:
     model = load_named(content)
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{number}.png" for number in range(len(frames))]
@@ -140,7 +144,8 @@ def _all_int8(content: bytes, frames: npt.NDArray[np.uint8]) -> bytes:
         seen = observe(model, trunk_tensors(model), paths, seed=0)
     layers = convolutions(model)
     clips = {name: seen[name].largest or 1.0 for node in layers for name in (node.input[0], node.output[0])}
-    quantised: bytes = quantise(model, [node.name for node in layers], clips, INT8).SerializeToString()
+    names = [node.name for node in layers if node.name not in left_out]
+    quantised: bytes = quantise(model, names, clips, INT8).SerializeToString()
     return quantised
 
 

@@ -35,6 +35,7 @@ __all__ = ["SHARE", "Slimmed", "slim"]
 
 SHARE = 0.5  # of the budget; the rest is for fewer bits
 WORTH = 0.05  # of the multiply-accumulates: what saves less is better left to fewer bits
+WORTH_OF_RANKS = 0.25  # likewise of convolutions, which in fewer channels bear fewer bits less well
 FRAMES = 16  # images that ranks are found on; each counts twice, with and without a defect
 UNIT_FRAMES = 288  # that units are fitted to, with a defect and without: of few images each several times
 UNITS = (256, 384, 512, 768)
@@ -88,15 +89,15 @@ def slim(model: ModelProto, paths: Sequence[Path], journal: Journal, seed: int =
     macs_before = total_macs(model)
     model, _ = optimise(model)  # of a bundle from before the exact passes; else there is nothing to do
     frames = list(with_defects(evenly(paths, FRAMES), seed))
-    ladders: tuple[tuple[str, Ladder], ...] = (
-        ("ranks of differences", lambda graph: _of_differences(graph, frames, seed)),
-        ("units and ranks of heads", lambda graph: _of_heads(graph, paths, frames, seed)),
-        ("ranks of convolutions", lambda graph: _of_ranks(find_subspaces(graph, frames))),
+    ladders: tuple[tuple[str, float, Ladder], ...] = (
+        ("ranks of differences", WORTH, lambda graph: _of_differences(graph, frames, seed)),
+        ("units and ranks of heads", WORTH, lambda graph: _of_heads(graph, paths, frames, seed)),
+        ("ranks of convolutions", WORTH_OF_RANKS, lambda graph: _of_ranks(find_subspaces(graph, frames))),
     )
     chosen: Lowered = {"differences": {}, "units": {}, "convolutions": {}}
     used = 0.0
-    for what, ladder in ladders:
-        model, lowered, of_this = _first_within(model, ladder(model), journal, what)
+    for what, worth, ladder in ladders:
+        model, lowered, of_this = _first_within(model, ladder(model), worth, journal, what)
         for kind, ranks in lowered.items():
             chosen[kind] |= ranks
         used = of_this if lowered else used
@@ -175,7 +176,7 @@ def _of_ranks(subspaces: Mapping[str, Subspace]) -> list[Change]:
 
 
 def _first_within(
-    model: ModelProto, changes: Sequence[Change], journal: Journal, what: str
+    model: ModelProto, changes: Sequence[Change], worth: float, journal: Journal, what: str
 ) -> tuple[ModelProto, Lowered, float]:
     """The first change that keeps to its share of the budget, its ranks, and what it uses; else the model itself."""
     tried: list[Lowered] = []
@@ -186,7 +187,7 @@ def _first_within(
             changed.CopyFrom(model)
             ranks = change(changed)
             progress.step()
-            if not any(ranks.values()) or ranks in tried or total_macs(changed) > (1 - WORTH) * macs:
+            if not any(ranks.values()) or ranks in tried or total_macs(changed) > (1 - worth) * macs:
                 continue
             tried.append(ranks)
             used = journal.trial(changed.SerializeToString()).used

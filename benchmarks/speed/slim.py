@@ -49,6 +49,7 @@ class ChosenRanks:
     differences: dict[str, int]
     units: dict[str, int]
     convolutions: dict[str, int]
+    left_out: tuple[str, ...] = ()
 
 
 def chosen_ranks(method: str) -> list[ChosenRanks]:
@@ -67,7 +68,8 @@ def random_bundle(path: Path, method: str, precision: str, ranks: ChosenRanks | 
     frames, graph = drawn_frames(network.camera), graph_of(network)
     if ranks is not None:
         graph = slim_graph(graph, ranks, frames[0])
-    return bundle_of_graph(path, method, graph, frames, (precision,))
+    left_out = ranks.left_out if ranks is not None else ()
+    return bundle_of_graph(path, method, graph, frames, (precision,), left_out)
 
 
 def slim_graph(content: bytes, ranks: ChosenRanks, frame: npt.NDArray[np.uint8]) -> bytes:
@@ -97,10 +99,11 @@ def slim_graph(content: bytes, ranks: ChosenRanks, frame: npt.NDArray[np.uint8])
         chosen = {name: _of_rank(measured[name], rank) for name, rank in ranks.convolutions.items() if name in measured}
         got |= lower(model, chosen, missed=0.0)
     expected = ranks.differences | ranks.units | ranks.convolutions
-    if got != expected:
+    unknown = {*ranks.left_out} - {node.name for node in model.graph.node}
+    if got != expected or unknown:
         raise CalibrationError(
             "The ranks are those of another graph.",
-            expected=expected,
+            expected=expected | dict.fromkeys(ranks.left_out, "left out of INT8"),
             got=got,
             fix=f"choose them again: {ranks.command}",
         )

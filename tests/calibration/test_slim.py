@@ -23,7 +23,7 @@ from tests.calibration.graphs import two_convolutions, write_images
 from tests.calibration.judges import judge_of
 from tests.golden_bundle import bundle_of
 
-WIDE = {"channels": 64, "rank": 4}
+WIDE = {"channels": 256, "rank": 4}
 
 
 def test_a_low_rank_is_found_and_costs_nothing(tmp_path: Path) -> None:
@@ -34,14 +34,14 @@ def test_a_low_rank_is_found_and_costs_nothing(tmp_path: Path) -> None:
     assert (slimmed.differences, slimmed.units) == ({}, {})
     after = judge.trial(slimmed.model.SerializeToString(), whole=True)
     assert after.used == slimmed.used < 0.05
-    pixels, second = 16 * 24, 64 * 9
-    assert slimmed.macs_before == pixels * (64 * 27 + second)
-    assert slimmed.macs_after == pixels * (16 * (27 + 64) + second)
+    pixels, second = 16 * 24, 256 * 9
+    assert slimmed.macs_before == pixels * (256 * 27 + second)
+    assert slimmed.macs_after == pixels * (16 * (27 + 256) + second)
 
 
 def test_what_costs_more_than_half_the_budget_is_refused(tmp_path: Path) -> None:
     """A rank of 27 in place of 16 would do; the few axes that miss a tenth and more do not."""
-    content = two_convolutions(channels=64, gain=1.0)
+    content = two_convolutions(channels=256, gain=1.0)
     judge, _ = judge_of(content, tmp_path / "judged", points=1e-4)
     before = load_named(content)
     slimmed = slim(before, write_images(tmp_path / "seen", 12), Journal(None, judge))
@@ -76,10 +76,9 @@ def test_heads_get_fewer_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert judge.trial(slimmed.model.SerializeToString(), whole=True).used == slimmed.used <= SHARE
 
 
-def test_what_saves_next_to_nothing_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = two_convolutions(**WIDE)
+def test_what_saves_less_than_a_quarter_is_left_alone(tmp_path: Path) -> None:
+    content = two_convolutions(channels=64, rank=4)
     judge, _ = judge_of(content, tmp_path / "judged")
-    monkeypatch.setattr("calibration.slim.WORTH", 0.2)
     slimmed = slim(load_named(content), write_images(tmp_path / "seen", 12), Journal(None, judge))
     assert slimmed.convolutions == {}, "it would save 12 %"
 
@@ -112,4 +111,4 @@ def test_the_command_line_says_what_is_left_of_the_work(
 ) -> None:
     write_images(tmp_path / "images", 12)
     assert main([str(bundle.path), "--images", str(tmp_path / "images"), "--precision", "int8", "--slim"]) == 0
-    assert "Lower ranks of 1 convolution leave 0.00078 of 0.000885 GMAC (88%)" in capsys.readouterr().out
+    assert "Lower ranks of 1 convolution leave 0.00262 of 0.00354 GMAC (74%)" in capsys.readouterr().out
