@@ -140,8 +140,9 @@ def _remarks(arguments: argparse.Namespace) -> list[str]:
     remarks = []
     for ranks in [] if arguments.bundle else chosen_ranks(arguments.method)[:1]:
         remarks.append(
-            f"Slim has random weights too, in the ranks that `{ranks.command}` chose on {ranks.data}; what these ranks "
-            "cost in accuracy is in benchmarks/results/accuracy-slim.md."
+            f"Slim has random weights too, in the ranks that `{ranks.command}` chose on {ranks.data}, and in float32 "
+            f"the {len(ranks.left_out)} convolutions that INT8 left out there; what that costs in accuracy is in "
+            "benchmarks/results/accuracy-slim.md."
         )
     if arguments.peers and arguments.method not in METHODS_OF_PEERS:
         remarks.append(

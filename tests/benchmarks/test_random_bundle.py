@@ -69,9 +69,8 @@ def test_a_slim_graph_has_the_ranks_that_were_chosen(efficientad: bytes) -> None
 
 
 def test_a_slim_head_has_the_units_and_the_rank_that_were_chosen() -> None:
-    most, *further = chosen_ranks("supersimplenet")
-    ranks = next(one for one in further if one.units)
-    assert not most.units and not chosen_ranks("cutpaste")
+    *_, ranks = chosen_ranks("supersimplenet")
+    assert ranks.units and not chosen_ranks("cutpaste")
     whole = graph_of(random_network("supersimplenet", **options_of("supersimplenet")))
     slim = onnx.load_from_string(slim_graph(whole, ranks, drawn_frames((256, 256))[0]))
     shapes = {tensor.name: tuple(tensor.dims) for tensor in slim.graph.initializer}
@@ -83,6 +82,19 @@ def test_a_slim_head_has_the_units_and_the_rank_that_were_chosen() -> None:
     assert total_macs(slim) < 0.8 * total_macs(onnx.load_from_string(whole))
 
 
+def test_int8_leaves_out_what_it_is_told(tmp_path: Path) -> None:
+    frames = drawn_frames((256, 256))
+    whole = graph_of(random_network("supersimplenet", **options_of("supersimplenet")))
+    left_out = chosen_ranks("supersimplenet")[0].left_out
+    bundle = bundle_of_graph(tmp_path / "a.bundle", "supersimplenet", whole, frames, ("int8",), left_out)
+    graph = onnx.load_from_string(bundle.read("int8.onnx")).graph
+    made_by = {name: node.op_type for node in graph.node for name in node.output}
+    floats = {
+        node.name for node in graph.node if node.op_type == "Conv" and made_by[node.input[0]] != "DequantizeLinear"
+    }
+    assert floats == {*left_out} != set()
+
+
 def test_ranks_of_another_graph_are_refused() -> None:
     ranks = ChosenRanks(command="c", data="d", differences={}, units={}, convolutions={"conv_of_another": 16})
     with pytest.raises(CalibrationError, match="those of another graph"):
@@ -90,3 +102,6 @@ def test_ranks_of_another_graph_are_refused() -> None:
     missing = dataclasses.replace(ranks, convolutions={}, differences={"mean_of_another": 16})
     with pytest.raises(CalibrationError, match="mean_of_another"):
         slim_graph(tiny_graph(), missing, np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    unknown = dataclasses.replace(ranks, convolutions={}, left_out=("conv_of_another",))
+    with pytest.raises(CalibrationError, match="left out of INT8"):
+        slim_graph(tiny_graph(), unknown, np.zeros((HEIGHT, WIDTH, 3), np.uint8))
