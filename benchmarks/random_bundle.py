@@ -21,6 +21,7 @@ from calibration.fp16 import trunk_tensors
 from calibration.half import halve
 from calibration.observe import observe
 from calibration.qdq import INT8, convolutions, quantise
+from calibration.rounding import golden_tolerances
 from calibration.trunk import load_named, trunk_of
 from edge_ad.algebra import optimise
 from edge_ad.backends.onnxruntime import answer_frames, open_session
@@ -104,7 +105,7 @@ def bundle_of_graph(
     """
     graphs = _in_precisions(content, frames, precisions, left_out)
     answers = {name: answer_frames(open_session(graph, name), frames) for name, graph in graphs.items()}
-    entries = {name: _entry(name, answer) for name, answer in answers.items()}
+    entries = {name: _entry(name, graphs[name], frames, answer) for name, answer in answers.items()}
     height, width = frames.shape[1:3]
     map_height, map_width = next(iter(answers.values()))[0].shape[1:]
     manifest = Manifest(
@@ -149,13 +150,14 @@ def _int8(content: bytes, frames: npt.NDArray[np.uint8], left_out: Collection[st
     return quantised
 
 
-def _entry(precision: str, answer: Answer) -> PrecisionEntry:
+def _entry(precision: str, graph: bytes, frames: npt.NDArray[np.uint8], answer: Answer) -> PrecisionEntry:
+    spread = float(answer[0].std())  # two frames differ little in an untrained network's eyes; the map's own instead
     return PrecisionEntry(
         graph=f"{precision}.onnx",
         threshold=float(answer[1].max()),
         threshold_version=1,
         false_reject_rate=0.0,
         normal_images=len(answer[1]),
-        # Two frames differ little in an untrained network's eyes; the map's own spread is the unit instead.
-        score_spread=float(answer[0].std()),
+        score_spread=spread,
+        **golden_tolerances(graph, precision, frames, answer, spread),
     )
