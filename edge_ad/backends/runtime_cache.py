@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import re
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -63,7 +64,7 @@ class RuntimeCacheFile:
         digest = _DIGEST(content).digest()
         if digest == self._known:
             return
-        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}-{threading.get_ident()}")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_durably(partial, digest + content)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from edge_ad import Inspector
 from edge_ad.backends import runtime_cache, standin
+from edge_ad.backends.runtime_cache import RuntimeCacheFile
 from edge_ad.backends.standin import Gpu
 from edge_ad.bundle import Bundle
 from edge_ad.errors import BundleMismatch
@@ -147,3 +151,21 @@ def test_old_files_are_forgotten(bundle: Bundle, stand_in: Gpu, folder: Path) ->
     assert len(left) == 64
     assert {f"{number}.cache" for number in range(37, 100)} < left
     assert start(bundle, stand_in) == 0
+
+
+def test_threads_write_beside_each_other(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Inspectors of one process that close at once: whoever is last wins, and nobody is told of a folder's faults."""
+    threads, device = 8, SimpleNamespace(name="GPU", driver=(13, 0), capability=(8, 9))
+    together = threading.Barrier(threads)
+
+    def write(number: int) -> None:
+        file = RuntimeCacheFile("0" * 64, "1.7", device)
+        for turn in range(20):
+            together.wait()
+            file.write(bytes([number, turn]) * 1000)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(write, range(threads)))
+    assert caplog.records == []
+    content = RuntimeCacheFile("0" * 64, "1.7", device).read()
+    assert content in [bytes([number, 19]) * 1000 for number in range(threads)]

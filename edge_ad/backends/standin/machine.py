@@ -117,9 +117,9 @@ class Machine:
 
     @property
     def free_bytes(self) -> int:
-        """Of the GPU's memory, engines and execution contexts counted in."""
-        taken = sum(block.size_bytes for block in self.blocks.values() if block.kind == "gpu")
-        return self.memory_bytes - taken - sum(size_bytes for _, size_bytes in self.reserved.values())
+        """Of the GPU's memory, engines and execution contexts counted in; other threads may change it meanwhile."""
+        taken = sum(block.size_bytes for block in list(self.blocks.values()) if block.kind == "gpu")
+        return self.memory_bytes - taken - sum(size_bytes for _, size_bytes in list(self.reserved.values()))
 
     def allocate(self, kind: str, size_bytes: int) -> int:
         """Memory that holds nothing useful yet."""
@@ -142,7 +142,7 @@ class Machine:
             Misuse: None, or of another kind.
         """
         address, size_bytes = place
-        for block in self.blocks.values():
+        for block in list(self.blocks.values()):
             if block.address <= address < block.address + block.size_bytes:
                 if address + size_bytes > block.address + block.size_bytes:
                     raise Misuse(f"{size_bytes} bytes at {address:#x} go beyond the buffer of {block.size_bytes} bytes")
@@ -261,8 +261,8 @@ class Machine:
 
     def held(self) -> dict[str, int]:
         """How many things of each kind are not released."""
-        kinds = [f"{block.kind} buffers" for block in self.blocks.values()]
-        kinds += [what for what, _ in self.reserved.values()]
+        kinds = [f"{block.kind} buffers" for block in list(self.blocks.values())]
+        kinds += [what for what, _ in list(self.reserved.values())]
         kinds += ["streams"] * len(self.own_streams) + ["events"] * len(self.events) + ["graphs"] * len(self.graphs)
         return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 
