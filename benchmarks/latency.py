@@ -139,10 +139,11 @@ def _peers(arguments: argparse.Namespace) -> list[Contender]:
 def _remarks(arguments: argparse.Namespace) -> list[str]:
     remarks = []
     for ranks in [] if arguments.bundle else chosen_ranks(arguments.method)[:1]:
+        count = len(ranks.left_out)
         remarks.append(
-            f"Slim has random weights too, in the ranks that `{ranks.command}` chose on {ranks.data}, and in float32 "
-            f"the {len(ranks.left_out)} convolutions that INT8 left out there; what that costs in accuracy is in "
-            "benchmarks/results/accuracy-slim.md."
+            f"Slim has random weights too, in the ranks that `{ranks.command}` chose on {ranks.data}"
+            f"{f', and in float32 the {count} convolutions that INT8 left out there' if count else ''}; what that costs in "
+            "accuracy is in benchmarks/results/accuracy-slim.md."
         )
     if arguments.peers and arguments.method not in METHODS_OF_PEERS:
         remarks.append(

@@ -18,7 +18,7 @@ import onnx
 
 from benchmarks.roofline.peaks import Peaks, measure_peaks
 from benchmarks.roofline.runtimes import LayerTime, aliases_of, onnxruntime_layers, openvino_layers
-from benchmarks.speed.slim import RANKS_FILE, ChosenRanks, chosen_ranks, random_bundle
+from benchmarks.speed.slim import RANKS_FILE, ChosenRanks, bundle_of_method, chosen_ranks
 from edge_ad.algebra import Work, work_by_node
 from edge_ad.bundle import Bundle
 from edge_ad.errors import CalibrationError
@@ -76,7 +76,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _random(arguments: argparse.Namespace, folder: Path) -> Bundle:
     ranks = _ranks_of(arguments.method) if arguments.slim else None
-    return random_bundle(folder / f"{arguments.method}.bundle", arguments.method, arguments.precision, ranks)
+    return bundle_of_method(folder / f"{arguments.method}.bundle", arguments.method, arguments.precision, ranks)
 
 
 def _ranks_of(method: str) -> ChosenRanks:

@@ -66,9 +66,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _random(path: Path, method: str) -> Path:
-    from benchmarks.speed.slim import chosen_ranks, random_bundle
+    from benchmarks.speed.slim import bundle_of_method, chosen_ranks
 
-    return random_bundle(path, method, "int8", next(iter(chosen_ranks(method)), None)).path
+    return bundle_of_method(path, method, "int8", next(iter(chosen_ranks(method)), None)).path
 
 
 def _timed(

@@ -31,7 +31,7 @@ from edge_ad.algebra.units import Units
 from edge_ad.bundle import Bundle
 from edge_ad.errors import CalibrationError
 
-__all__ = ["RANKS_FILE", "ChosenRanks", "chosen_ranks", "random_bundle", "slim_graph"]
+__all__ = ["RANKS_FILE", "ChosenRanks", "bundle_of_method", "chosen_ranks", "slim_graph"]
 
 RANKS_FILE = Path(__file__).with_name("ranks.json")
 
@@ -42,6 +42,7 @@ class ChosenRanks:
     command: That chose them.
     data: What they were chosen on.
     differences, units, convolutions: By name, as in calibration.slim.Slimmed.
+    left_out: Convolutions that INT8 then left out.
     """
 
     command: str
@@ -57,7 +58,7 @@ def chosen_ranks(method: str) -> list[ChosenRanks]:
     return [ChosenRanks(**kept) for kept in json.loads(RANKS_FILE.read_text()).get(method, [])]
 
 
-def random_bundle(path: Path, method: str, precision: str, ranks: ChosenRanks | None) -> Bundle:
+def bundle_of_method(path: Path, method: str, precision: str, ranks: ChosenRanks | None) -> Bundle:
     """A method's network of random weights at its default size, in these ranks or as `edge-ad export` writes it.
 
     Raises:
@@ -98,12 +99,12 @@ def slim_graph(content: bytes, ranks: ChosenRanks, frame: npt.NDArray[np.uint8])
         measured = measure(model, [frame])
         chosen = {name: _of_rank(measured[name], rank) for name, rank in ranks.convolutions.items() if name in measured}
         got |= lower(model, chosen, missed=0.0)
-    expected = ranks.differences | ranks.units | ranks.convolutions
-    unknown = {*ranks.left_out} - {node.name for node in model.graph.node}
-    if got != expected or unknown:
+    left_out = {node.name: "left out of INT8" for node in model.graph.node if node.name in ranks.left_out}
+    expected = ranks.differences | ranks.units | ranks.convolutions | dict.fromkeys(ranks.left_out, "left out of INT8")
+    if (got := got | left_out) != expected:
         raise CalibrationError(
             "The ranks are those of another graph.",
-            expected=expected | dict.fromkeys(ranks.left_out, "left out of INT8"),
+            expected=expected,
             got=got,
             fix=f"choose them again: {ranks.command}",
         )
