@@ -139,11 +139,10 @@ def _peers(arguments: argparse.Namespace) -> list[Contender]:
 def _remarks(arguments: argparse.Namespace) -> list[str]:
     remarks = []
     for ranks in [] if arguments.bundle else chosen_ranks(arguments.method)[:1]:
-        count = len(ranks.left_out)
+        floats = f", and in float32 the {len(ranks.left_out)} convolutions that INT8 left out there"
         remarks.append(
             f"Slim has random weights too, in the ranks that `{ranks.command}` chose on {ranks.data}"
-            f"{f', and in float32 the {count} convolutions that INT8 left out there' if count else ''}; what that costs in "
-            "accuracy is in benchmarks/results/accuracy-slim.md."
+            f"{floats if ranks.left_out else ''}; what that costs in accuracy is in benchmarks/results/accuracy-slim.md."
         )
     if arguments.peers and arguments.method not in METHODS_OF_PEERS:
         remarks.append(
