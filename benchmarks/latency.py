@@ -142,7 +142,8 @@ def _remarks(arguments: argparse.Namespace) -> list[str]:
         floats = f", and in float32 the {len(ranks.left_out)} convolutions that INT8 left out there"
         remarks.append(
             f"Slim has random weights too, in the ranks that `{ranks.command}` chose on {ranks.data}"
-            f"{floats if ranks.left_out else ''}; what that costs in accuracy is in benchmarks/results/accuracy-slim.md."
+            f"{floats if ranks.left_out else ''}; what that costs in accuracy is in "
+            "benchmarks/results/accuracy-slim.md."
         )
     if arguments.peers and arguments.method not in METHODS_OF_PEERS:
         remarks.append(
