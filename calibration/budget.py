@@ -71,7 +71,8 @@ class Judge:
     """Compares graphs with float32's answers to the same frames.
 
     Attributes:
-        reference: float32's answers to good parts, and to the same with synthetic defects.
+        reference: The published float32 graph's answers to good parts, and to the same with synthetic defects.
+        base: Those of the float32 graph that is quantised, where that is another one, of less work.
         labelled: A data set with good and defective test images, where there is one.
         auroc: float32's image AUROC on it.
         integer_kernels: As open_session takes it.
@@ -83,12 +84,13 @@ class Judge:
     reference: Reference
     labelled: Dataset | None = None
     auroc: float | None = None
+    base: Reference | None = None
     integer_kernels: bool = True
     elsewhere: Callable[[bytes], Any] | None = None
 
     def cost(self, graph: bytes) -> Cost:
-        """On the frames alone."""
-        return self._cost(self._session(graph))
+        """Of quantising alone, on the frames alone."""
+        return measure_cost(self._session(graph), self.base or self.reference)
 
     def trial(self, graph: bytes, *, whole: bool) -> Trial:
         """On the frames, and on the labelled images where there are any; of several runtimes the one that uses most.
@@ -102,7 +104,7 @@ class Judge:
         return max(here, self._trial(self.elsewhere(graph), whole=whole), key=lambda trial: trial.used)
 
     def _trial(self, session: Any, *, whole: bool) -> Trial:
-        cost = self._cost(session)
+        cost = measure_cost(session, self.reference)
         if self.labelled is None or self.auroc is None:
             return Trial(cost=cost, image_auroc=None, used=self.budget.used(cost, None))
         of_maps = self.budget.used(cost, 0.0)
@@ -113,9 +115,6 @@ class Judge:
 
     def _session(self, graph: bytes) -> Any:
         return open_session(graph, "a candidate", integer_kernels=self.integer_kernels)
-
-    def _cost(self, session: Any) -> Cost:
-        return measure_cost(session, self.reference)
 
 
 def image_auroc(session: Any, labelled: Dataset) -> float:

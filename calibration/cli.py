@@ -143,7 +143,7 @@ def _of_search(name: str, row: dict[str, Any]) -> list[str]:
     for layer in row["float_layers"]:
         precision = "float32" if layer in row.get("in_float32", ()) else kept
         lines.append(
-            f"  {precision}: {layer} (alone in {name} it shifts scores by {row['sensitivity'][layer]:.3f} spreads; "
+            f"  {precision}: {layer} (alone in {name}: score noise of {row['sensitivity'][layer]:.3f} spreads; "
             f"{row['work_share'][layer]:.1%} of the work)"
         )
     if not row["within_limits"]:

@@ -15,17 +15,17 @@ import numpy as np
 from onnx import ModelProto
 
 from calibration.budget import DEFAULT_BUDGET, Budget, Judge, image_auroc
-from calibration.cost import Reference, measure_cost, scores_of
+from calibration.cost import Reference, answers_of, measure_cost, scores_of
 from calibration.eight_bits import eight_bits_from_fp32
 from calibration.fp16 import fp16_from_fp32, trunk_tensors
-from calibration.observe import Observation, evenly, observe
+from calibration.observe import Observation, evenly, observe, with_defects
 from calibration.qdq import FP8, INT8
 from calibration.report import of_search
 from calibration.rounding import golden_tolerances
 from calibration.search import Journal
 from calibration.slim import slim
 from calibration.trunk import load_named
-from edge_ad.backends.onnxruntime import OUTPUTS, answer_frames, open_session
+from edge_ad.backends.onnxruntime import answer_frames, open_session
 from edge_ad.backends.openvino import OpenVinoSession
 from edge_ad.bundle import REPORT_FILE, Bundle
 from edge_ad.errors import FrameError, TooFewImages
@@ -42,6 +42,7 @@ __all__ = ["CalibrationOptions", "calibrate"]
 
 MIN_IMAGES = 10
 RANGE_IMAGES = 16  # activations' ranges settle before; each counts twice, with and without a defect
+BIAS_IMAGES = 4  # likewise; means over a whole frame settle sooner still
 COST_IMAGES = 16  # and as many with a synthetic defect
 FORMATS = {"int8": INT8, "fp8": FP8}
 
@@ -162,11 +163,15 @@ def _make(
     if options.slim:
         slimmed = slim(model, paths, journals["slim"], options.seed)
         model, less_work = slimmed.model, {"slim": slimmed.facts()}
+        base = journals["slim"].judge.reference.answered_by(open_session(model.SerializeToString(), "of less work"))
+        for journal in journals.values():
+            journal.judge = dataclasses.replace(journal.judge, base=base)
 
     def observe_in(graph: ModelProto) -> dict[str, Observation]:
         return observe(graph, trunk_tensors(graph), evenly(paths, RANGE_IMAGES), options.seed)
 
     observations = observe_in(model)
+    bias_frames = [*with_defects(evenly(paths, BIAS_IMAGES), options.seed)]
     for precision in options.precisions:
         journal = journals[precision]
         if precision == "fp16":
@@ -174,7 +179,7 @@ def _make(
             graphs[precision] = half.content
             report[precision] = of_search(half.search, model) | {"overflowing": half.overflowing}
         else:
-            made = eight_bits_from_fp32(model, FORMATS[precision], observations, observe_in, journal)
+            made = eight_bits_from_fp32(model, FORMATS[precision], observations, observe_in, bias_frames, journal)
             graphs[precision] = made.content
             report[precision] = of_search(made.search, model) | {
                 "in_float32": made.in_float32,
@@ -240,7 +245,7 @@ def _reference(session: Any, paths: Sequence[Path], baseline: FittedThreshold, b
     return Reference(
         frames=frames,
         defective=[False] * len(good) + [True] * len(good),
-        answers=[session.run(OUTPUTS, {"image": frame[None]}) for frame in frames],
+        answers=answers_of(session, frames),
         spread=baseline.score_spread,
         threshold=baseline.threshold,
     )

@@ -102,16 +102,16 @@ def _precision(name: str, row: Mapping[str, Any]) -> Markup:
             [
                 f"{name} (taken)" if name == row["ranges"] else name,
                 _used(trial["used"]),
-                figure(trial["cost"]["score_shift_mean"]),
+                figure(trial["cost"]["score_noise"]),
                 f"{trial['cost']['map_correlation']:.3f}",
             ]
             for name, trial in row["ranges_tried"].items()
         ]
         parts += [
             element("h3", "Ranges tried, everything quantised; equalised: channels brought to like size first"),
-            table(["Clipping", "#Of the budget", "#Mean score shift", "#Worst map correlation"], lines, "narrow"),
+            table(["Clipping", "#Of the budget", "#Score noise", "#Worst map correlation"], lines, "narrow"),
         ]
-    note = "Each convolution alone in this precision: how far scores move. The longest bars are left out first."
+    note = "Each convolution alone in this precision: how much noise scores get. The longest bars are left out first."
     return section(title, note, *parts)
 
 
@@ -143,5 +143,5 @@ def _bars(row: Mapping[str, Any]) -> Markup:
         about = element("title", f"{layer}: {shift:.4f} spreads, {row['work_share'].get(layer, 0):.1%} of the work")
         place = {"x": LABELS, "y": top + 4, "width": f"{length:.1f}", "height": ROW - 8, "rx": 2}
         drawn.append(element("rect", about, class_=f"bar{tone}", **place))
-    label = "Score shift in spreads when one convolution alone is quantised"
+    label = "Score noise in spreads when one convolution alone is quantised"
     return element("svg", join(drawn), viewBox=f"0 0 {WIDTH} {height}", class_="chart", role="img", aria_label=label)

@@ -21,7 +21,10 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from calibration.trunk import trunk_of
 
-__all__ = ["FP8", "INT8", "Format", "convolutions", "quantise"]
+__all__ = ["FP8", "INT8", "Format", "Lacking", "convolutions", "quantise", "rounded_weights"]
+
+Lacking = Mapping[str, npt.NDArray[np.float32]]
+"""By convolution: what every channel of its output lacks on average."""
 
 _OPSET_OF_FP8 = 19
 
@@ -64,20 +67,28 @@ def convolutions(model: ModelProto) -> list[NodeProto]:
     return [node for node in model.graph.node if node.op_type == "Conv" and node.input[1] in constants]
 
 
+def rounded_weights(
+    kernel: npt.NDArray[np.float32], form: Format
+) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.float32]]:
+    """A kernel (M, C, h, w) in the format, and the scale (M,) of every output channel."""
+    largest = np.abs(kernel).max(axis=(1, 2, 3))
+    scale = np.where(largest > 0, largest / form.largest, 1).astype(np.float32)
+    return form.rounded(kernel / scale[:, None, None, None]), scale
+
+
 def quantise(
     model: ModelProto,
     layers: Collection[str],
     clips: Mapping[str, float],
     form: Format,
-    channel_means: Mapping[str, npt.NDArray[np.float64]] | None = None,
+    lacking: Lacking | None = None,
 ) -> ModelProto:
     """A copy with the named convolutions quantised.
 
     Args:
         layers: Names of convolutions.
         clips: By tensor: the magnitude that becomes the format's largest value; of what the layers read (and write).
-        channel_means: By tensor: mean of every channel that a layer reads. Given, each bias makes up for the mean
-            shift that rounding the weights causes (Nagel et al., "Data-Free Quantization", ICCV 2019, sec. 4.2).
+        lacking: What biases are to make up for (calibration/bias.py).
     """
     result = ModelProto()
     result.CopyFrom(model)
@@ -88,10 +99,9 @@ def quantise(
     written = dict.fromkeys(node.output[0] for node in chosen) if form.writes else {}
     for node in chosen:
         kernel = writer.constants[node.input[1]]
-        node.input[1], rounded = writer.weights(node.input[1], kernel)
-        if channel_means is not None:
-            shift = _mean_shift(node, kernel - rounded, channel_means[node.input[0]])
-            _set_bias(node, writer, shift)
+        node.input[1] = writer.weights(node.input[1], kernel)
+        if lacking is not None:
+            _add_to_bias(node, writer, lacking[node.name])
     for name in {**read, **written}:
         for node in result.graph.node:
             if name in node.input and (node.name in trunk or name in written):
@@ -106,16 +116,7 @@ def _reread(node: NodeProto, name: str, through: str) -> None:
             node.input[index] = through
 
 
-def _mean_shift(
-    node: NodeProto, lost: npt.NDArray[np.float32], channel_mean: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float32]:
-    """What an output channel lacks on average: the lost weights times the mean input, borders aside."""
-    groups = next((int(attribute.i) for attribute in node.attribute if attribute.name == "group"), 1)
-    of_group = np.repeat(channel_mean.reshape(groups, -1), len(lost) // groups, axis=0)
-    return np.asarray((lost.sum((2, 3)) * of_group).sum(1), np.float32)
-
-
-def _set_bias(node: NodeProto, writer: _Writer, shift: npt.NDArray[np.float32]) -> None:
+def _add_to_bias(node: NodeProto, writer: _Writer, shift: npt.NDArray[np.float32]) -> None:
     bias = writer.constants[node.input[2]] if len(node.input) > 2 and node.input[2] else np.zeros_like(shift)
     name = f"{node.name}_bias_corrected"
     writer.add(numpy_helper.from_array(bias + shift, name))
@@ -131,18 +132,16 @@ class _Writer:
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         self.nodes_after: dict[str, list[NodeProto]] = defaultdict(list)  # by tensor: what follows its node
         self.first: list[NodeProto] = []
-        self.weights_done: dict[str, tuple[str, npt.NDArray[np.float32]]] = {}
+        self.weights_done: dict[str, str] = {}
 
     def add(self, tensor: TensorProto) -> str:
         self.model.graph.initializer.append(tensor)
         return str(tensor.name)
 
-    def weights(self, name: str, kernel: npt.NDArray[np.float32]) -> tuple[str, npt.NDArray[np.float32]]:
-        """The dequantised weights' name and values."""
+    def weights(self, name: str, kernel: npt.NDArray[np.float32]) -> str:
+        """The dequantised weights' name."""
         if name not in self.weights_done:
-            largest = np.abs(kernel).max(axis=(1, 2, 3))
-            scale = np.where(largest > 0, largest / self.form.largest, 1).astype(np.float32)
-            values = self.form.rounded(kernel / scale[:, None, None, None])
+            values, scale = rounded_weights(kernel, self.form)
             zero = self.form.rounded(np.zeros_like(scale))
             inputs = [
                 self.add(self.form.tensor(values, f"{name}_quantised")),
@@ -151,7 +150,7 @@ class _Writer:
             ]
             result = f"{name}_dequantised"
             self.first.append(helper.make_node("DequantizeLinear", inputs, [result], f"{result}_node", axis=0))
-            self.weights_done[name] = result, values.astype(np.float32) * scale[:, None, None, None]
+            self.weights_done[name] = result
         return self.weights_done[name]
 
     def pair(self, name: str, clip: float) -> str:

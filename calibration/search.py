@@ -32,7 +32,7 @@ class SearchResult:
 
     Attributes:
         left_out: In the order of the graph.
-        sensitivity: By layer: mean score shift, in spreads of normal scores, when it alone is quantised. Empty where
+        sensitivity: By layer: score noise (Cost.score_noise) when it alone is quantised. Empty where
             nothing had to be left out, so nothing had to be measured.
         plain: With everything quantised.
         chosen: With `left_out` left out.
@@ -109,7 +109,7 @@ def fewest_left_out(layers: Sequence[str], make: Make, journal: Journal, what: s
     with Progress(f"{what} sensitivity", len(layers)) as progress:
         for layer in layers:
             alone = tuple(other for other in layers if other != layer)
-            sensitivity[layer] = journal.cost(make(alone)).score_shift_mean
+            sensitivity[layer] = journal.cost(make(alone)).score_noise
             progress.step()
     worst_first = sorted(layers, key=lambda layer: -sensitivity[layer])
     with Progress(f"{what} search", len(layers)) as progress:

@@ -18,7 +18,7 @@ from edge_ad.training.dataset import Dataset, TestImage
 from tests.calibration.graphs import small_bundle, two_convolutions, write_images
 from tests.calibration.judges import judge_of
 
-EXACT = Cost(score_shift=0, score_shift_mean=0, rank_correlation=1, map_error=0, map_correlation=1, latency_ms=1.0)
+EXACT = Cost(score_shift=0, score_noise=0, rank_correlation=1, map_error=0, map_correlation=1, latency_ms=1.0)
 
 
 def cost(**changed: float) -> Cost:

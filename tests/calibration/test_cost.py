@@ -42,7 +42,7 @@ def test_every_figure_is_what_a_library_says() -> None:
     cost = measure_cost(Giving(CAME), REFERENCE)
     correlations = [pearsonr(w.ravel(), c.ravel()).statistic for (w, _), (c, _) in zip(WANTED, CAME, strict=True)]
     assert cost.score_shift == pytest.approx(0.9 / 0.5, rel=1e-5)
-    assert cost.score_shift_mean == pytest.approx(1.5 / 5 / 0.5, rel=1e-5)
+    assert cost.score_noise == pytest.approx(np.std([0.1, -0.3, 0.0, 0.9, 0.2]) / 0.5, rel=1e-5)
     assert cost.rank_correlation == pytest.approx(spearmanr([s for _, s in WANTED], [s for _, s in CAME]).statistic)
     errors = [np.abs(w - c).mean() for (w, _), (c, _) in zip(WANTED, CAME, strict=True)]
     assert cost.map_error == pytest.approx(np.mean(errors) / 2.0, rel=1e-5)
@@ -78,3 +78,15 @@ def test_constant_maps_agree_where_they_are_equal() -> None:
     reference = dataclasses.replace(REFERENCE, answers=flat)
     assert measure_cost(Giving(flat), reference).map_correlation == 1
     assert measure_cost(Giving(other), reference).map_correlation == 0
+
+
+def test_a_constant_shift_is_no_noise() -> None:
+    shifted = [(anomaly_map, score + np.float32(7)) for anomaly_map, score in WANTED]
+    cost = measure_cost(Giving(shifted), REFERENCE)
+    assert cost.score_shift == pytest.approx(14, rel=1e-5) and cost.score_noise == pytest.approx(0, abs=1e-5)
+
+
+def test_another_graph_answers_the_same_frames() -> None:
+    other = REFERENCE.answered_by(Giving(CAME))
+    assert measure_cost(Giving(CAME), other).score_shift == 0
+    assert other.frames is REFERENCE.frames and measure_cost(Giving(CAME), REFERENCE).score_shift > 0

@@ -13,7 +13,7 @@ from calibration.budget import Judge, Trial
 from calibration.cost import Cost
 from calibration.search import Journal, fewest_left_out
 
-NOTHING = Cost(score_shift=0, score_shift_mean=0, rank_correlation=1, map_error=0, map_correlation=1, latency_ms=1.0)
+NOTHING = Cost(score_shift=0, score_noise=0, rank_correlation=1, map_error=0, map_correlation=1, latency_ms=1.0)
 LAYERS = tuple("abcdefghij")
 
 
@@ -27,11 +27,11 @@ class Harms:
     def cost(self, graph: bytes) -> Cost:
         self.asked.append(graph.decode())
         total = sum(harm for layer, harm in self.harm.items() if layer not in graph.decode())
-        return dataclasses.replace(NOTHING, score_shift_mean=total)
+        return dataclasses.replace(NOTHING, score_noise=total)
 
     def trial(self, graph: bytes, *, whole: bool = False) -> Trial:
         cost = self.cost(graph)
-        return Trial(cost=cost, image_auroc=None, used=cost.score_shift_mean)
+        return Trial(cost=cost, image_auroc=None, used=cost.score_noise)
 
 
 def search(harms: Harms, path: Path | None = None):  # type: ignore[no-untyped-def]
