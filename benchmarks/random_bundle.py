@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["PRECISIONS", "bundle_of_graph", "drawn_frames", "graph_of", "random_network"]
 
 PRECISIONS = ("fp32", "fp16", "int8")
+TOLERANCE_FRAMES = 16
 
 
 def random_network(method: str, camera: tuple[int, int] | None = None, **options: Any) -> InspectionGraph:
@@ -82,10 +83,10 @@ def graph_of(network: InspectionGraph, *, exact_passes: bool = True) -> bytes:
     return optimised
 
 
-def drawn_frames(camera: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Two drawn parts: to measure ranges on, and to answer for."""
+def drawn_frames(camera: tuple[int, int], count: int = 2) -> npt.NDArray[np.uint8]:
+    """Drawn parts: two to measure ranges on, and to answer for."""
     rng = np.random.default_rng(0)
-    return np.stack([draw_part(rng, size=camera)[0] for _ in range(2)])
+    return np.stack([draw_part(rng, size=camera)[0] for _ in range(count)])
 
 
 def bundle_of_graph(
@@ -151,6 +152,7 @@ def _int8(content: bytes, frames: npt.NDArray[np.uint8], left_out: Collection[st
 
 
 def _entry(precision: str, graph: bytes, frames: npt.NDArray[np.uint8], answer: Answer) -> PrecisionEntry:
+    height, width = frames.shape[1:3]
     spread = float(answer[0].std())  # two frames differ little in an untrained network's eyes; the map's own instead
     return PrecisionEntry(
         graph=f"{precision}.onnx",
@@ -159,5 +161,5 @@ def _entry(precision: str, graph: bytes, frames: npt.NDArray[np.uint8], answer: 
         false_reject_rate=0.0,
         normal_images=len(answer[1]),
         score_spread=spread,
-        **golden_tolerances(graph, precision, frames, answer, spread),
+        **golden_tolerances(graph, precision, drawn_frames((height, width), TOLERANCE_FRAMES), spread),
     )

@@ -116,7 +116,7 @@ def calibrate(bundle: Bundle, options: CalibrationOptions) -> dict[str, Any]:
         if labelled is not None:
             report[precision] |= _accuracy(session, labelled, size, precision, fitted.threshold)
         answers[precision] = answer_frames(session, golden.image)
-        tolerances = golden_tolerances(graph, precision, golden.image, answers[precision], fitted.score_spread)
+        tolerances = golden_tolerances(graph, precision, reference.frames, fitted.score_spread)
         entries[precision] = _entry(precision, entries.get(precision), fitted, tolerances)
     for precision in set(entries) - set(graphs):
         report[precision] = {"threshold": entries[precision].threshold, "note": "from an earlier calibration"}
