@@ -189,8 +189,6 @@ def _against(ours: list[dict[str, Any]], peers: list[dict[str, Any]]) -> dict[st
     best = min(peers, key=lambda row: row["p50_ms"])
     found |= {"best_peer": best["name"]}
     found |= {"ratio_to_best_peer": round(best["p50_ms"] / fastest["p50_ms"], 2)}
-    ours_quietest, peers_quietest = (min(row["quietest_p50_ms"] for row in rows) for rows in (ours, peers))
-    found |= {"ratio_in_quietest_turns": round(peers_quietest / ours_quietest, 2)}
     if alone:
         found |= {"ratio_of_onnxruntime_alone": round(best["p50_ms"] / min(row["p50_ms"] for row in alone), 2)}
     for key in ("cold_start_s", "peak_mb", "installed_mb"):
@@ -236,7 +234,7 @@ def as_text(result: dict[str, Any]) -> str:
 
 def _ratio_lines(ratios: dict[str, Any]) -> list[str]:
     lines = ["", f"Fastest of ours: {ratios['fastest']}."] if "fastest" in ratios else []
-    for key in ("ratio_to_best_peer", "ratio_in_quietest_turns", "ratio_of_onnxruntime_alone"):
+    for key in ("ratio_to_best_peer", "ratio_of_onnxruntime_alone"):
         if key in ratios:
             lines += ["", f"{key.replace('_', ' ').capitalize()}: {ratios[key]:g} ({ratios['best_peer']})."]
     for key in ("cold_start_s", "peak_mb", "installed_mb"):

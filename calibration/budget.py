@@ -48,10 +48,10 @@ class Budget:
     """What float32's answers may lose.
 
     Attributes:
-        points: Of image AUROC in percentage points, on labelled images. Without those, worst score shift and rank
-            correlation on normal images and synthetic defects stand in for it: 0.75 spreads of normal scores and
-            0.98 for 0.1 points, in proportion for others. With and without, maps of frames with a synthetic defect
-            that float32 finds correlate by 0.90 or better.
+        points: Of image AUROC in percentage points, on labelled images. Without those, worst score shift (beyond that
+            of all good parts) and rank correlation on normal images and synthetic defects stand in for it: 0.75
+            spreads of normal scores and 0.98 for 0.1 points, in proportion for others. With and without, maps of
+            frames with a synthetic defect that float32 finds correlate by 0.90 or better.
     """
 
     points: float = DEFAULT_BUDGET
@@ -101,10 +101,11 @@ class Judge:
         here = self._trial(self._session(graph), whole=whole)
         if self.elsewhere is None or (here.used > 1 and not whole):
             return here
-        return max(here, self._trial(self.elsewhere(graph), whole=whole), key=lambda trial: trial.used)
+        there = self._trial(self.elsewhere(graph), whole=whole, offset=here.cost.score_offset)
+        return max(here, there, key=lambda trial: trial.used)
 
-    def _trial(self, session: Any, *, whole: bool) -> Trial:
-        cost = measure_cost(session, self.reference)
+    def _trial(self, session: Any, *, whole: bool, offset: float | None = None) -> Trial:
+        cost = measure_cost(session, self.reference, offset)
         if self.labelled is None or self.auroc is None:
             return Trial(cost=cost, image_auroc=None, used=self.budget.used(cost, None))
         of_maps = self.budget.used(cost, 0.0)

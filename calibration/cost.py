@@ -56,9 +56,10 @@ class Cost:
     """Fidelity of a precision to float32, on normal images and on the same images with synthetic defects.
 
     Attributes:
-        score_shift: Largest |score - float32 score|, in spreads of normal scores.
-        score_noise: Standard deviation of score - float32 score, in the same spreads: what a threshold that is fitted
-            again cannot make up for.
+        score_offset: Mean score - float32 score of good parts, in spreads of normal scores: a threshold that is fitted
+            again takes it along.
+        score_shift: Largest |score - float32 score - offset|, in the same spreads.
+        score_noise: Standard deviation of score - float32 score, likewise.
         rank_correlation: Spearman's, of the scores.
         map_error: Mean |map - float32 map|, in float32 thresholds.
         map_correlation: Lowest Pearson correlation of a map with its float32 map, of frames with a defect that float32
@@ -66,6 +67,7 @@ class Cost:
         latency_ms: Median of one frame in ONNX Runtime on this CPU, batch 1.
     """
 
+    score_offset: float
     score_shift: float
     score_noise: float
     rank_correlation: float
@@ -105,8 +107,12 @@ def score_of(session: Any, path: Path) -> float:
     return score
 
 
-def measure_cost(session: Any, reference: Reference) -> Cost:
-    """Compare a session with float32's answers to the same frames."""
+def measure_cost(session: Any, reference: Reference, offset: float | None = None) -> Cost:
+    """Compare a session with float32's answers to the same frames.
+
+    Args:
+        offset: That the threshold was fitted with; None: the session's own.
+    """
     rows, seconds = [], []
     for frame, (wanted_map, wanted_score) in zip(reference.frames, reference.answers, strict=True):
         start = time.perf_counter()
@@ -116,8 +122,10 @@ def measure_cost(session: Any, reference: Reference) -> Cost:
         rows.append((float(wanted_score[0]), float(came_score[0]), error, _correlation(wanted_map, came_map)))
     wanted, came, map_errors, correlations = np.array(rows, np.float64).T
     shifts = (came - wanted) / reference.spread
+    own = float(shifts[~np.array(reference.defective)].mean())
     return Cost(
-        score_shift=float(np.abs(shifts).max()),
+        score_offset=own,
+        score_shift=float(np.abs(shifts - (own if offset is None else offset)).max()),
         score_noise=float(shifts.std()),
         rank_correlation=_correlation(rankdata(wanted), rankdata(came)),
         map_error=float(map_errors.mean() / max(abs(reference.threshold), reference.spread)),

@@ -59,7 +59,8 @@ def _overview(rows: Mapping[str, Mapping[str, Any]]) -> Markup:
         for name, row in known
     ]
     note = (
-        "Against float32's answers to the same frames: good parts, and the same with synthetic defects. "
+        "Against float32's answers to the same frames: good parts, and the same with synthetic defects; scores beyond "
+        "the shift of all good parts, which the threshold takes along. "
         "Score shifts are in spreads (standard deviations) of normal scores."
     )
     return section("Precisions side by side", note, table(heads, lines))

@@ -47,7 +47,8 @@ class PrecisionRow:
 
     Attributes:
         image_auroc, pixel_auroc: 0 to 1 on labelled test images; None where there are none.
-        score_shift: Largest |score - float32 score|, relative to the spread of normal scores. 0 for float32 itself.
+        score_shift: Largest |score - float32 score| beyond the mean of good parts, relative to the spread of normal
+            scores. 0 for float32 itself.
         map_error: Mean |map - float32 map|, relative to the threshold. 0 for float32 itself.
         threshold: Refitted for this precision.
         graph_bytes: Size of the ONNX file.

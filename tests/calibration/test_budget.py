@@ -18,7 +18,15 @@ from edge_ad.training.dataset import Dataset, TestImage
 from tests.calibration.graphs import small_bundle, two_convolutions, write_images
 from tests.calibration.judges import judge_of
 
-EXACT = Cost(score_shift=0, score_noise=0, rank_correlation=1, map_error=0, map_correlation=1, latency_ms=1.0)
+EXACT = Cost(
+    score_offset=0,
+    score_shift=0,
+    score_noise=0,
+    rank_correlation=1,
+    map_error=0,
+    map_correlation=1,
+    latency_ms=1.0,
+)
 
 
 def cost(**changed: float) -> Cost:
@@ -95,17 +103,18 @@ class Answering:
 
 @pytest.mark.parametrize(("off_by", "counts"), [(0.0, "here"), (3.0, "elsewhere")])
 def test_the_budget_has_to_hold_in_every_runtime(tmp_path: Path, off_by: float, counts: str) -> None:
-    """The candidate itself is a little off; the other runtime is exact, or off by three spreads."""
+    """The other runtime gives the same answers, or scores three spreads higher than the threshold was fitted to."""
     judge, _ = judge_of(two_convolutions(), tmp_path)
     candidate = two_convolutions(gain=0.0501)
     alone = judge.trial(candidate, whole=False)
     assert 0 < alone.used < 1
-    judge.elsewhere = lambda graph: Answering(list(judge.reference.answers), off_by * judge.reference.spread)
+    answers = judge.reference.answered_by(open_session(candidate, "it")).answers
+    judge.elsewhere = lambda graph: Answering(list(answers), off_by * judge.reference.spread)
     both = judge.trial(candidate, whole=False)
     if counts == "here":
         assert both.used == alone.used
     else:
-        assert both.used == pytest.approx(3.0 / 0.75, rel=1e-4) and not both.within_budget
+        assert both.used == pytest.approx(3.0 / 0.75, rel=0.1) and not both.within_budget
 
 
 def test_no_other_runtime_is_asked_about_what_failed_here(tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ class Giving:
 def test_every_figure_is_what_a_library_says() -> None:
     cost = measure_cost(Giving(CAME), REFERENCE)
     correlations = [pearsonr(w.ravel(), c.ravel()).statistic for (w, _), (c, _) in zip(WANTED, CAME, strict=True)]
-    assert cost.score_shift == pytest.approx(0.9 / 0.5, rel=1e-5)
+    assert cost.score_offset == pytest.approx(0.05 / 0.5, rel=1e-4), "the mean of the two good parts"
+    assert cost.score_shift == pytest.approx(0.85 / 0.5, rel=1e-5)
     assert cost.score_noise == pytest.approx(np.std([0.1, -0.3, 0.0, 0.9, 0.2]) / 0.5, rel=1e-5)
     assert cost.rank_correlation == pytest.approx(spearmanr([s for _, s in WANTED], [s for _, s in CAME]).statistic)
     errors = [np.abs(w - c).mean() for (w, _), (c, _) in zip(WANTED, CAME, strict=True)]
@@ -83,7 +84,14 @@ def test_constant_maps_agree_where_they_are_equal() -> None:
 def test_a_constant_shift_is_no_noise() -> None:
     shifted = [(anomaly_map, score + np.float32(7)) for anomaly_map, score in WANTED]
     cost = measure_cost(Giving(shifted), REFERENCE)
-    assert cost.score_shift == pytest.approx(14, rel=1e-5) and cost.score_noise == pytest.approx(0, abs=1e-5)
+    assert cost.score_offset == pytest.approx(14, rel=1e-5)
+    assert cost.score_shift == pytest.approx(0, abs=1e-5) and cost.score_noise == pytest.approx(0, abs=1e-5)
+
+
+def test_where_another_runtime_served_the_threshold_its_offset_counts() -> None:
+    shifted = [(anomaly_map, score + np.float32(7)) for anomaly_map, score in WANTED]
+    cost = measure_cost(Giving(shifted), REFERENCE, offset=2.0)
+    assert cost.score_shift == pytest.approx(12, rel=1e-5)
 
 
 def test_another_graph_answers_the_same_frames() -> None:

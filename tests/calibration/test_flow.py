@@ -23,7 +23,15 @@ from tests.calibration.graphs import small_bundle, two_convolutions, write_image
 from tests.golden_bundle import bundle_of, snapshot
 from tests.test_bundle_interrupted import fill_at_write
 
-FIELDS = {"score_shift", "score_noise", "rank_correlation", "map_error", "map_correlation", "latency_ms"}
+FIELDS = {
+    "score_offset",
+    "score_shift",
+    "score_noise",
+    "rank_correlation",
+    "map_error",
+    "map_correlation",
+    "latency_ms",
+}
 
 
 @pytest.fixture

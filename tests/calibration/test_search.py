@@ -13,7 +13,15 @@ from calibration.budget import Judge, Trial
 from calibration.cost import Cost
 from calibration.search import Journal, fewest_left_out
 
-NOTHING = Cost(score_shift=0, score_noise=0, rank_correlation=1, map_error=0, map_correlation=1, latency_ms=1.0)
+NOTHING = Cost(
+    score_offset=0,
+    score_shift=0,
+    score_noise=0,
+    rank_correlation=1,
+    map_error=0,
+    map_correlation=1,
+    latency_ms=1.0,
+)
 LAYERS = tuple("abcdefghij")
 
 
