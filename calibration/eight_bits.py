@@ -26,7 +26,7 @@ from calibration.trunk import load_named
 from edge_ad.frame import Image
 from edge_ad.progress import Progress
 
-__all__ = ["EightBitGraph", "Observe", "eight_bits_from_fp32"]
+__all__ = ["OF_WEIGHTS", "EightBitGraph", "Observe", "eight_bits_from_fp32"]
 
 OF_WEIGHTS = ", biases of the weights"
 
@@ -106,17 +106,20 @@ def eight_bits_from_fp32(
     prepared = _preparations(model, form, observations, observe_in, frames)
     tried: dict[str, Trial] = {}
 
-    def best_of(preparations: Mapping[str, _Preparation], progress: Progress) -> str:
-        for name, preparation in preparations.items():
-            tried[name] = journal.trial(preparation.quantised(layers).SerializeToString(), whole=True)
-            progress.step()
-        return min(tried, key=lambda name: _rank(tried[name]))
+    def try_out(name: str, progress: Progress) -> None:
+        tried[name] = journal.trial(prepared[name].quantised(layers).SerializeToString(), whole=True)
+        progress.step()
 
-    with Progress(f"{form.name} ranges", len(prepared) + 1) as progress:
-        nearest = best_of(prepared, progress)
-        of_weights = {nearest + OF_WEIGHTS: prepared[nearest].of_weights()}
-        ranges = best_of(of_weights, progress)
-    best = (prepared | of_weights)[ranges]
+    with Progress(f"{form.name} ranges", 2 * len(prepared)) as progress:
+        for name in list(prepared):
+            try_out(name, progress)
+        for name in sorted(tried, key=lambda name: _rank(tried[name])):
+            prepared[name + OF_WEIGHTS] = prepared[name].of_weights()
+            try_out(name + OF_WEIGHTS, progress)
+            if any(trial.within_budget for trial in tried.values()):
+                break
+    ranges = min(tried, key=lambda name: _rank(tried[name]))
+    best = prepared[ranges]
     safe, _ = half_safe(best.model, best.observations)
 
     def deployed(left_out: tuple[str, ...]) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from calibration.eight_bits import OF_WEIGHTS
 from calibration.flow import CalibrationOptions, calibrate
 from edge_ad import Inspector
 from edge_ad.bundle import Bundle
@@ -117,6 +118,19 @@ def test_the_report_says_what_each_precision_costs(bundle: Bundle, images: list[
     assert report["fp32"]["score_shift"] == report["fp32"]["map_error"] == 0
     assert 0 < report["fp16"]["score_shift"] < report["int8"]["score_shift"]
     assert {"float_layers", "sensitivity", "within_limits"} <= set(report["int8"])
+
+
+@pytest.mark.parametrize(("budget", "of_weights"), [(1e6, 1), (1e-9, 4)])
+def test_biases_of_the_weights_are_tried_with_the_best_and_while_none_keeps_the_budget(
+    bundle: Bundle, images: list[Path], budget: float, of_weights: int
+) -> None:
+    options = dataclasses.replace(folder_of(images), precisions=("int8",), budget=budget)
+    row = calibrate(bundle, options)["int8"]
+    tried = row["ranges_tried"]
+    measured = {name for name in tried if not name.endswith(OF_WEIGHTS)}
+    assert len(measured) == 4 and len(tried) - len(measured) == of_weights
+    assert {name.removesuffix(OF_WEIGHTS) for name in tried} == measured
+    assert row["ranges"] in tried
 
 
 def unchanged(bundle: Bundle, options: CalibrationOptions, error: type[Exception], match: str) -> None:
