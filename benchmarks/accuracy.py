@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.plots import draw_accuracy
 from benchmarks.regions import draw_region
 from edge_ad.compare.cli import add_choices
 from edge_ad.compare.contenders import Contender, chosen_methods, contenders, option_names, parse_settings
@@ -63,13 +64,15 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         )
         if arguments.pages:
             write_comparison(arguments.pages / f"{dataset}.html", found[dataset])
-    return {
+    result = {
         "machine": describe_machine(),
         "command": _command(arguments),
         "datasets": {
             name: {"rows": one.rows, "failures": one.failures, "facts": one.facts} for name, one in found.items()
         },
     }
+    draw_accuracy(arguments.results / f"{result_name(arguments)}.svg", result["datasets"])
+    return result
 
 
 def _backbones(methods: Sequence[str], weights: Path | None) -> list[str]:

@@ -1,8 +1,9 @@
-"""What more costs: frames in a batch, pixels of the camera, recipes, tiles of large frames, folders of images.
+"""What more costs: frames in a batch, pixels of the camera, cameras at once, recipes, tiles, folders of images.
 
 One method, with random weights, in one precision on one backend. What is compared takes turns, after a round that does
 not count, and figures are medians over the rounds. Preprocessing is what a frame costs beyond one of the network's own
-size, which needs no resize. Recipes are further Inspectors in a process of their own; each has given a verdict.
+size, which needs no resize. Cameras at once have an Inspector and a thread each, and share the cores. Recipes are
+further Inspectors in a process of their own; each has given a verdict.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,6 +28,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.plots import draw_scale
 from benchmarks.speed import options_of
 from edge_ad import Bundle, Inspector, TiledInspector
 from edge_ad.cameras import ImageFiles
@@ -44,6 +47,7 @@ class Plan:
     Attributes:
         batches: Frames in one run of the graph.
         cameras: (height, width), beside the network's own size.
+        at_once: Cameras of the network's own size.
         recipes: Inspectors in one process, at most.
         frames: (height, width) of the frames that are cut into tiles.
         images: In the folder, of the last camera's size.
@@ -52,13 +56,16 @@ class Plan:
 
     batches: tuple[int, ...] = (1, 2, 4, 8, 16)
     cameras: tuple[Size, ...] = ((480, 640), (1024, 1280), (1200, 1920))
+    at_once: tuple[int, ...] = (1, 2, 4, 8)
     recipes: int = 5
     frames: tuple[Size, ...] = ((2160, 3840), (448, 12288))
     images: int = 24
     rounds: int = 4
 
 
-QUICK = Plan(batches=(1, 8), cameras=((1200, 1920),), recipes=3, frames=((448, 1216),), images=8, rounds=3)
+QUICK = Plan(
+    batches=(1, 8), cameras=((1200, 1920),), at_once=(1, 4), recipes=3, frames=((448, 1216),), images=8, rounds=3
+)
 
 RESIDENT = """
 import json, sys
@@ -91,7 +98,7 @@ def result_name(arguments: argparse.Namespace) -> str:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """A table for each of the five."""
+    """A table for each of the six, and a picture."""
     plan = QUICK if arguments.quick else Plan()
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name, ExitStack() as opened:
@@ -104,17 +111,19 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         inspectors = [open_inspector(bundle) for bundle in bundles]
         one_core = [open_inspector(bundles[-1], threads=1) for _ in range(os.cpu_count() or 1)]
         backend = inspectors[0].backend
-        with Progress("scale", 4) as progress:
+        with Progress("scale", 5) as progress:
             batches = _batches(inspectors[0], plan)
             progress.step()
             cameras = _cameras(inspectors, plan)
+            progress.step()
+            at_once = _at_once(lambda threads: open_inspector(bundles[0], threads), plan)
             progress.step()
             tiles = _tiles(inspectors[0], plan)
             progress.step()
             folder = _folder(inspectors[-1], one_core, plan, Path(name) / "images")
             progress.step()
         resident = _resident(bundles[0], arguments.precision, backend.partition("-")[0], plan.recipes)
-    return {
+    result = {
         "machine": describe_machine(),
         "load_before": round(load, 2),
         "method": arguments.method,
@@ -124,10 +133,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "rounds": plan.rounds,
         "batches": batches,
         "cameras": cameras,
+        "at_once": at_once,
         "recipes": resident,
         "tiles": tiles,
         "folder": folder,
     }
+    draw_scale(arguments.results / f"{result_name(arguments)}.svg", result)
+    return result
 
 
 def _bundles(arguments: argparse.Namespace, plan: Plan, folder: Path) -> list[Bundle]:
@@ -184,6 +196,44 @@ def _cameras(inspectors: Sequence[Inspector], plan: Plan) -> list[dict[str, Any]
         }
         for inspector, taken in zip(inspectors, milliseconds, strict=True)
     ]
+
+
+def _at_once(open_inspector: Callable[[int], Inspector], plan: Plan) -> list[dict[str, Any]]:
+    """Every camera triggers again as soon as it has its verdict."""
+    cores, frames_each = os.cpu_count() or 1, 8
+    taken: dict[int, list[float]] = {count: [] for count in plan.at_once}
+    works: dict[str, Callable[[], object]] = {}
+    for count in plan.at_once:
+        inspectors = [open_inspector(max(1, cores // count)) for _ in range(count)]
+
+        def work(inspectors: Sequence[Inspector] = inspectors, taken: list[float] = taken[count]) -> None:
+            with ThreadPoolExecutor(len(inspectors)) as pool:
+                for seconds in pool.map(lambda inspector: _verdict_seconds(inspector, frames_each), inspectors):
+                    taken += seconds
+
+        works[str(count)] = work
+    seconds = _in_turns(works, plan.rounds)
+    rows = []
+    for count in plan.at_once:
+        counted = sorted(taken[count][count * frames_each :])
+        rows.append(
+            {
+                "cameras": count,
+                "images_per_s": round(count * frames_each / seconds[str(count)], 2),
+                "p50_ms": round(1e3 * statistics.median(counted), 2),
+                "worst_ms": round(1e3 * counted[-1], 2),
+            }
+        )
+    return rows
+
+
+def _verdict_seconds(inspector: Inspector, count: int) -> list[float]:
+    frame, seconds = _noise(*inspector.size), []
+    for _ in range(count):
+        start = time.perf_counter()
+        inspector.inspect(frame)
+        seconds.append(time.perf_counter() - start)
+    return seconds
 
 
 def _tiles(inspector: Inspector, plan: Plan) -> list[dict[str, Any]]:
@@ -244,7 +294,7 @@ def _resident(bundle: Bundle, precision: str, backend: str, recipes: int) -> dic
 
 
 def as_text(result: dict[str, Any]) -> str:
-    """Markdown: a table for each of the five."""
+    """Markdown: a table for each of the six."""
     machine, recipes, folder = result["machine"], result["recipes"], result["folder"]
     rates = folder["images_per_s"]
     lines = [
@@ -258,6 +308,11 @@ def as_text(result: dict[str, Any]) -> str:
             "Pixels of the camera",
             ("camera", "ms a frame", "of it preprocessing"),
             [[_size(row["camera"]), row["ms"], f"{row['preprocessing_share']:.1%}"] for row in result["cameras"]],
+        ),
+        *_table(
+            "Cameras at once",
+            ("cameras", "images/s in all", "ms a verdict, p50", "worst"),
+            [list(row.values()) for row in result["at_once"]],
         ),
         *_table(
             "Recipes in one process",

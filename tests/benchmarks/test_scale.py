@@ -12,7 +12,7 @@ from benchmarks.scale import Plan, _in_turns, as_text, measure
 from tests.golden_bundle import bundle_of
 from tests.tile_graphs import edges_graph
 
-SMALL = Plan(batches=(1, 3), cameras=((64, 96),), recipes=3, frames=((56, 120),), images=5, rounds=2)
+SMALL = Plan(batches=(1, 3), cameras=((64, 96),), at_once=(1, 3), recipes=3, frames=((56, 120),), images=5, rounds=2)
 
 
 def test_contenders_take_turns_and_the_first_round_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,12 +37,18 @@ def test_every_figure_is_measured_on_what_it_is_said_of(tmp_path: Path, monkeypa
     ]
     monkeypatch.setattr(scale, "_bundles", lambda *_: bundles)
     monkeypatch.setattr(scale, "QUICK", SMALL)
-    arguments = argparse.Namespace(method="simplenet", backend="onnxruntime", precision="fp32", quick=True)
+    arguments = argparse.Namespace(
+        method="simplenet", backend="onnxruntime", precision="fp32", quick=True, results=tmp_path
+    )
     result = measure(arguments)
     assert result["backend"] == "onnxruntime-cpu"
     assert [row["batch"] for row in result["batches"]] == [1, 3]
     assert [row["camera"] for row in result["cameras"]] == [[32, 48], [64, 96]]
     assert result["cameras"][0]["preprocessing_share"] == 0
+    assert [row["cameras"] for row in result["at_once"]] == [1, 3]
+    assert all(0 < row["p50_ms"] <= row["worst_ms"] for row in result["at_once"])
+    assert all(row["images_per_s"] > 0 for row in result["at_once"])
+    assert "cameras at once" in (tmp_path / "scale-simplenet-quick.svg").read_text()
     [tiled] = result["tiles"]
     assert (tiled["frame"], tiled["tiles"]) == ([56, 120], 2 * 3)
     resident = result["recipes"]["resident_mb"]
