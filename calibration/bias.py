@@ -65,21 +65,22 @@ def lacking(model: ModelProto, quantised: ModelProto, frames: Sequence[Image]) -
     exact: list[State] = [{"image": frame[None]} for frame in frames]
     rounded: list[State] = [{"image": frame[None]} for frame in frames]
     found = {}
-    for part, part_of_quantised in zip(_parts(model), _parts(load_named(quantised.SerializeToString())), strict=True):
-        exact, rounded = part.run(exact), part_of_quantised.run(rounded)
-        lost = [one[part.output] - other[part.output] for one, other in zip(exact, rounded, strict=True)]
-        found[part.name] = _typical(lost)
+    for part, of_quantised in zip(_parts(model), _parts(load_named(quantised.SerializeToString())), strict=True):
+        lost = []
+        for one, other in zip(exact, rounded, strict=True):
+            part.advance(one)
+            of_quantised.advance(other)
+            lost.append(_at_some_places(one[part.output]) - _at_some_places(other[part.output]))
+        found[part.name] = np.asarray(trim_mean(np.concatenate(lost, axis=1), RARE, axis=1), np.float32)
         for state in rounded:
             state[part.output] += found[part.name][:, None, None]
     return found
 
 
-def _typical(errors: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    """Of every channel: (1, channels, h, w) each to (channels,)."""
-    of_channels = [error.reshape(error.shape[1], -1) for error in errors]
-    step = max(1, of_channels[0].shape[1] // PLACES)
-    chosen = np.concatenate([error[:, ::step] for error in of_channels], axis=1)
-    return np.asarray(trim_mean(chosen, RARE, axis=1), np.float32)
+def _at_some_places(response: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(1, channels, h, w) to (channels, about PLACES)."""
+    of_channels = response.reshape(response.shape[1], -1)
+    return of_channels[:, :: max(1, of_channels.shape[1] // PLACES)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,13 +100,12 @@ class _Part:
     writes: tuple[str, ...]
     kept: tuple[str, ...]
 
-    def run(self, states: Sequence[State]) -> list[State]:
-        """What the states become."""
-        return [{name: state[name] for name in self.kept} | self._written(state) for state in states]
-
-    def _written(self, state: State) -> State:
+    def advance(self, state: State) -> None:
+        """From before this part to behind it."""
         values = self.session.run(self.writes, {name: state[name] for name in self.reads})
-        return dict(zip(self.writes, values, strict=True))
+        for name in {*state} - {*self.kept}:
+            del state[name]
+        state.update(zip(self.writes, values, strict=True))
 
 
 def _parts(model: ModelProto) -> list[_Part]:
