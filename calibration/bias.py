@@ -1,11 +1,10 @@
 """What every convolution's output lacks on average in eight bits: what its bias can make up for.
 
 Two answers. Of the weights alone: what rounding took from them, times the mean of what they are applied to (Nagel et
-al., "Data-Free Quantization", ICCV 2019, sec. 4.2). Of everything, beside float32 on real frames: what rounding
-and clipping activations adds, and what ReLU makes of that noise, does not average out either. Where a part's background
-is flat, one and the same error covers half of the image (Finkelstein et al., "Fighting Quantization Bias With Bias",
-2019).
-Which serves a graph better is measured (calibration/eight_bits.py).
+al., "Data-Free Quantization", ICCV 2019, sec. 4.2). Or of everything, measured beside float32 on real frames: what
+rounding and clipping add to activations, and what ReLU makes of it, does not average out either, and over a flat
+background one and the same error covers half of the image (Finkelstein et al., "Fighting Quantization Bias With
+Bias", 2019). Which serves a graph better is measured (calibration/eight_bits.py).
 """
 
 from __future__ import annotations
