@@ -109,7 +109,13 @@ def _precision(name: str, row: Mapping[str, Any]) -> Markup:
             for name, trial in row["ranges_tried"].items()
         ]
         parts += [
-            element("h3", "Ranges tried, everything quantised; equalised: channels brought to like size first"),
+            element("h3", "Ranges tried, everything quantised"),
+            element(
+                "p",
+                "Equalised: channels brought to like size first. Biases make up for what convolutions lack on average; "
+                "biases of the weights, for rounded weights alone.",
+                class_="note",
+            ),
             table(["Clipping", "#Of the budget", "#Score noise", "#Worst map correlation"], lines, "narrow"),
         ]
     note = "Each convolution alone in this precision: how much noise scores get. The longest bars are left out first."
