@@ -162,7 +162,7 @@ def _average_in_floats(model: Any) -> None:
 
     OpenVINO 2026.4 moves the dequantisation of what an average pool reads behind it, and then rounds the average: off
     by 0.3 spreads where a head reads it, 0.006 as the graph is written. A maximum with the least float lies in the way
-    of that, changes no number, and costs no time that could be measured.
+    of that, and changes no number.
     """
     from openvino import opset13
 
