@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from edge_ad.compare.findings import Row
+
 __all__ = ["draw_accuracy", "draw_scale"]
 
 INK = "#768390"  # legible on white and on black
@@ -39,11 +41,13 @@ def draw_accuracy(path: Path, datasets: Mapping[str, Mapping[str, Any]]) -> None
     """Image AUROC, with its 95 % interval, over latency: a panel per data set, float32 hollow, INT8 filled.
 
     Args:
-        datasets: By name, what `benchmarks.accuracy.measure` gives; rows as mappings or as objects.
+        datasets: By name, what `benchmarks.accuracy.measure` gives; of none there is no picture.
     """
+    if not datasets:
+        return
     with _figure(path, len(datasets), 4.2) as panels:
         for panel, (name, found) in zip(panels, datasets.items(), strict=True):
-            _accuracy_panel(panel, name, [row if isinstance(row, dict) else vars(row) for row in found["rows"]])
+            _accuracy_panel(panel, name, found["rows"])
         panels[0].set_ylabel("image AUROC")
         for label, filled in (("float32", "none"), ("INT8", INK)):
             panels[0].plot([], [], "o", color=INK, markerfacecolor=filled, label=label)
@@ -52,29 +56,29 @@ def draw_accuracy(path: Path, datasets: Mapping[str, Mapping[str, Any]]) -> None
         panels[0].figure.legend(keys.values(), keys.keys(), loc="outside lower center", ncols=4)
 
 
-def _accuracy_panel(panel: Any, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    for method in dict.fromkeys(row["method"] for row in rows):
-        of_method = [row for row in rows if row["method"] == method]
+def _accuracy_panel(panel: Any, name: str, rows: Sequence[Row]) -> None:
+    for method in dict.fromkeys(row.method for row in rows):
+        of_method = [row for row in rows if row.method == method]
         colour = METHODS.get(method, INK)
         panel.plot(
-            [row["latency_p50_ms"] for row in of_method],
-            [row["image_auroc"] for row in of_method],
+            [row.latency_p50_ms for row in of_method],
+            [row.image_auroc for row in of_method],
             color=colour,
             alpha=0.5,
         )
         for row in of_method:
-            low, high = row["intervals"]["image_auroc"]
+            low, high = row.intervals["image_auroc"]
             panel.errorbar(
-                row["latency_p50_ms"],
-                row["image_auroc"],
-                [[row["image_auroc"] - low], [high - row["image_auroc"]]],
+                row.latency_p50_ms,
+                row.image_auroc,
+                [[row.image_auroc - low], [high - row.image_auroc]],
                 marker="o",
                 color=colour,
-                markerfacecolor="none" if row["precision"] == "fp32" else colour,
+                markerfacecolor="none" if row.precision == "fp32" else colour,
                 elinewidth=0.8,
                 capsize=2,
                 linestyle="none",
-                label=method if row["precision"] == "int8" else None,
+                label=method if row.precision == "int8" else None,
             )
     panel.set_xscale("log")
     panel.set_xlabel("latency, ms")

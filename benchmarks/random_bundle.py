@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from edge_ad.backends.onnxruntime import answer_frames, open_session
 from edge_ad.bundle import Bundle, create_bundle
 from edge_ad.demo.parts import draw_part
 from edge_ad.errors import MissingDependency
+from edge_ad.frame import Image
 from edge_ad.golden import GOLDEN_FILE, Answer, Golden
 from edge_ad.manifest import Manifest, PrecisionEntry, Size
 
@@ -83,10 +84,15 @@ def graph_of(network: InspectionGraph, *, exact_passes: bool = True) -> bytes:
     return optimised
 
 
-def drawn_frames(camera: tuple[int, int], count: int = 2) -> npt.NDArray[np.uint8]:
-    """Drawn parts: two to measure ranges on, and to answer for."""
+def drawn_frames(camera: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Two drawn parts: to measure ranges on, and to answer for."""
+    return np.stack([*_drawn(camera, 2)])
+
+
+def _drawn(camera: tuple[int, int], count: int) -> Iterator[Image]:
     rng = np.random.default_rng(0)
-    return np.stack([draw_part(rng, size=camera)[0] for _ in range(count)])
+    for _ in range(count):
+        yield draw_part(rng, size=camera)[0]
 
 
 def bundle_of_graph(
@@ -161,5 +167,5 @@ def _entry(precision: str, graph: bytes, frames: npt.NDArray[np.uint8], answer: 
         false_reject_rate=0.0,
         normal_images=len(answer[1]),
         score_spread=spread,
-        **golden_tolerances(graph, precision, drawn_frames((height, width), TOLERANCE_FRAMES), spread),
+        **golden_tolerances(graph, precision, _drawn((height, width), TOLERANCE_FRAMES), spread),
     )

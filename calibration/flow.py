@@ -163,7 +163,7 @@ def _make(
     if options.slim:
         slimmed = slim(model, paths, journals["slim"], options.seed)
         model, less_work = slimmed.model, {"slim": slimmed.facts()}
-        base = journals["slim"].judge.reference.answered_by(open_session(model.SerializeToString(), "of less work"))
+        base = journals["slim"].judge.reference.answered_by(open_session(model.SerializeToString(), "the slim graph"))
         for journal in journals.values():
             journal.judge = dataclasses.replace(journal.judge, base=base)
 

@@ -16,8 +16,7 @@ __all__ = ["golden_tolerances"]
 HEADROOM = {"map_tolerance": 4.0, "score_tolerance": 5.0}
 """Times the usual (root mean square) difference that is tried here. On fourteen bundles OpenVINO's kernels differed
 from ONNX Runtime's by up to 2.6 times it in the map (of random weights 3.5) and 4.3 in the score
-(docs/performance-notes.md). A map's error,
-the largest of very many, is the steadier one.
+(docs/performance-notes.md). A map's error, the largest of very many, is the steadier one.
 """
 
 

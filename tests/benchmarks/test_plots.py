@@ -18,7 +18,7 @@ ROWS = [
 DATASETS: dict[str, Any] = {
     "nuts": {"rows": ROWS},
     "empty": {"rows": []},
-    "bolts": {"rows": [vars(one) for one in ROWS]},
+    "bolts": {"rows": ROWS},
 }
 SCALE = {
     "batches": [{"batch": 1, "ms_per_frame": 4.0}, {"batch": 8, "ms_per_frame": 4.1}],
@@ -37,6 +37,11 @@ def words(path: Path) -> set[str]:
 def test_every_data_set_has_its_panel_and_every_method_its_key(tmp_path: Path) -> None:
     draw_accuracy(tmp_path / "new" / "accuracy.svg", DATASETS)
     assert words(tmp_path / "new" / "accuracy.svg") >= {"nuts", "bolts", "simplenet", "float32", "INT8", "latency, ms"}
+
+
+def test_of_no_data_set_there_is_no_picture(tmp_path: Path) -> None:
+    draw_accuracy(tmp_path / "accuracy.svg", {})
+    assert not (tmp_path / "accuracy.svg").exists()
 
 
 def test_what_more_costs_in_four_panels(tmp_path: Path) -> None:

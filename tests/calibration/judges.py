@@ -7,13 +7,24 @@ from pathlib import Path
 import numpy as np
 
 from calibration.budget import Budget, Judge
-from calibration.cost import Reference
+from calibration.cost import Cost, Reference
 from calibration.fp16 import trunk_tensors
 from calibration.observe import Observation, observe
 from calibration.trunk import load_named
 from edge_ad.backends.onnxruntime import OUTPUTS, open_session
 from edge_ad.frame import read_image
 from tests.calibration.graphs import write_images
+
+EXACT = Cost(
+    score_offset=0,
+    score_shift=0,
+    score_noise=0,
+    rank_correlation=1,
+    map_error=0,
+    map_correlation=1,
+    latency_ms=1.0,
+)
+"""Of a graph that answers as float32 does."""
 
 
 def judge_of(

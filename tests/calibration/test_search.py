@@ -12,16 +12,8 @@ import pytest
 from calibration.budget import Judge, Trial
 from calibration.cost import Cost
 from calibration.search import Journal, fewest_left_out
+from tests.calibration.judges import EXACT
 
-NOTHING = Cost(
-    score_offset=0,
-    score_shift=0,
-    score_noise=0,
-    rank_correlation=1,
-    map_error=0,
-    map_correlation=1,
-    latency_ms=1.0,
-)
 LAYERS = tuple("abcdefghij")
 
 
@@ -35,7 +27,7 @@ class Harms:
     def cost(self, graph: bytes) -> Cost:
         self.asked.append(graph.decode())
         total = sum(harm for layer, harm in self.harm.items() if layer not in graph.decode())
-        return dataclasses.replace(NOTHING, score_noise=total)
+        return dataclasses.replace(EXACT, score_noise=total)
 
     def trial(self, graph: bytes, *, whole: bool = False) -> Trial:
         cost = self.cost(graph)
